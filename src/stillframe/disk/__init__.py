@@ -1,0 +1,1 @@
+"""Virtual disks: formats, extents, chains and geometry. Knows nothing of backup or networks."""

@@ -1,0 +1,1 @@
+"""Bringing data back: disks, single files, mounts."""

@@ -1,0 +1,1 @@
+"""File systems inside disks, read without mounting them."""

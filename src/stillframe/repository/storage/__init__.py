@@ -1,0 +1,1 @@
+"""Where the repository keeps its objects: names and bytes, nothing else."""
