@@ -49,7 +49,7 @@ class Geometry:
 
 
 class CannotTellChangesError(StillframeError):
-    """The source cannot say what changed since a token; the message is the reason to record with the point."""
+    """The source cannot say what changed since a token; the message is the reason kept with the point."""
 
 
 @runtime_checkable
