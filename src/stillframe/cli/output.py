@@ -1,0 +1,101 @@
+"""What all commands share to speak: plain lines and tables, JSON, and a progress bar on a terminal.
+
+Standard output carries results only; progress goes to standard error, and only where a person looks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stillframe.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped: names out of a disk must not drive the terminal."""
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    # A name that is not UTF-8 holds lone surrogates, which standard output refuses to encode.
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=2))
+
+
+def print_json_list(values: Iterable[object]) -> None:
+    """Print a JSON list one element a line, without holding it in memory."""
+    print("[", end="")
+    separator = "\n"
+    for value in values:
+        print(separator + json.dumps(value), end="")
+        separator = ",\n"
+    print("\n]")
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Print ``name  value`` lines with the values in one column; a name may come several times."""
+    pairs = list(fields)
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        print(f"{name:<{width}}  {printable(value)}".rstrip())
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print aligned columns under their headers; the columns whose numbers are in ``right`` end flush."""
+    lines = [list(headers), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    for line in lines:
+        cells = (
+            f"{cell:>{width}}" if column in right else f"{cell:<{width}}"
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())
+
+
+@contextmanager
+def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
+    """A bar per stage on standard error while the block runs; nothing where no terminal is."""
+    if quiet or not sys.stderr.isatty():
+        yield NoProgress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=Console(stderr=True)) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    """``stillframe.progress.Progress`` as one rich task per stage."""
+
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._current: TaskID | None = None
+
+    def begin(self, description: str, total_bytes: int | None) -> None:
+        if self._current is not None:
+            self._bars.stop_task(self._current)
+        self._current = self._bars.add_task(printable(description), total=total_bytes)
+
+    def advance(self, done_bytes: int) -> None:
+        if self._current is not None:
+            self._bars.advance(self._current, done_bytes)
