@@ -26,14 +26,19 @@ class ObjectMissingError(StorageError):
     """The storage answered, and the object is not there."""
 
 
+def is_name(text: str) -> bool:
+    """Whether an object could have this name (format, section 1)."""
+    parts = text.split("/")
+    return len(parts) <= _MAX_PARTS and all(_PART.fullmatch(part) for part in parts)
+
+
 def check_name(name: str) -> str:
     """The name itself, if it is one (format, section 1).
 
     Raises:
         ValueError: it is not; names come from this program, so this is a defect, not bad input.
     """
-    parts = name.split("/")
-    if len(parts) > _MAX_PARTS or not all(_PART.fullmatch(part) for part in parts):
+    if not is_name(name):
         raise ValueError(f"not an object name: {name!r}")
     return name
 
