@@ -1,0 +1,6 @@
+"""VHDX, Hyper-V's disk format, after [MS-VHDX]: reading with log replay and chains, and writing."""
+
+from stillframe.disk.vhdx.disk import VhdxDisk, open_vhdx
+from stillframe.disk.vhdx.info import DiskKind, VhdxInfo
+
+__all__ = ["DiskKind", "VhdxDisk", "VhdxInfo", "open_vhdx"]
