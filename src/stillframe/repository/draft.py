@@ -1,0 +1,114 @@
+"""What a run has stored and relies on until its commit, and the commit (format, section 2, law 3)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stillframe.repository.blobs import ID_BYTES
+from stillframe.repository.errors import ConflictError
+from stillframe.repository.knowledge import Knowledge
+from stillframe.repository.log import Entry
+from stillframe.repository.operations import Put, Steps
+from stillframe.repository.packs import PackKind, PackRow, SealedPack
+from stillframe.repository.points import RecoveryPoint
+from stillframe.repository.segments import encode_segment, segment_of_packs
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPack:
+    """A durable pack of this run, without its bytes."""
+
+    kind: PackKind
+    pack_id: bytes
+    size_bytes: int
+    rows: tuple[PackRow, ...]
+
+
+class Draft:
+    """The packs that a run stored, and the blobs of others that it counts on. Safe between threads."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._since = knowledge.state.number
+        self._lock = threading.Lock()
+        self._packs: list[StoredPack] = []
+        self._segments: list[str] = []
+        self._new_objects: set[str] = set()
+        self._reused: dict[str, bytearray] = {}
+
+    def put_pack(self, pack: SealedPack) -> Steps[None]:
+        """Store a pack and remember it."""
+        created: bool = yield Put(pack.object_name, pack.data)
+        assert created, f"{pack.object_name} exists, though its salt is fresh"
+        with self._lock:
+            self._packs.append(StoredPack(pack.kind, pack.pack_id, len(pack.data), pack.rows))
+            self._new_objects.add(pack.object_name)
+
+    def reuse(self, pack_name: str, blob_ids: Iterable[bytes]) -> None:
+        """The run counts on blobs that were in the index before."""
+        with self._lock:
+            self._reused.setdefault(pack_name, bytearray()).extend(b"".join(blob_ids))
+
+    def commit_point(self, point: RecoveryPoint, bases: Sequence[str]) -> Steps[int]:
+        """Make the recovery point durable; the number of its log entry.
+
+        ``bases`` are the points from which subtrees were taken without looking into them.
+
+        Raises:
+            ConflictError: something that the point builds on was collected meanwhile; make it again.
+        """
+        document = {"kind": "point", "point": point.to_json(), "bases": list(bases)}
+        return (yield from self._commit(document, bases))
+
+    def commit_upload(self, machine: str) -> Steps[int]:
+        """Make what was stored so far findable for a later run, should this one not finish."""
+        return (yield from self._commit({"kind": "upload", "machine": machine}, ()))
+
+    def _commit(self, document: dict[str, Any], bases: Sequence[str]) -> Steps[int]:
+        yield from self._put_segment()
+
+        def build() -> Steps[Entry]:
+            yield from self._verify(bases)
+            return {**document, "add": list(self._segments)}
+
+        number = yield from self._knowledge.log.append(build)
+        self._segments.clear()
+        return number
+
+    def _put_segment(self) -> Steps[None]:
+        with self._lock:
+            packs, self._packs = self._packs, []
+        if packs:
+            segment = segment_of_packs((p.kind, p.pack_id, p.size_bytes, p.rows) for p in packs)
+            name, data = encode_segment(segment, self._knowledge.bundle, self._knowledge.entropy)
+            yield Put(name, data)
+            self._segments.append(name)
+            self._new_objects.add(name)
+
+    def _verify(self, bases: Sequence[str]) -> Steps[None]:
+        """Law 3: what the entry builds on is still there after every entry read so far."""
+        gone = [base for base in bases if base not in self._knowledge.state.points]
+        if gone:
+            raise ConflictError(
+                f"recovery point {gone[0]}, on which this one builds, was forgotten meanwhile"
+            )
+        deleted = self._knowledge.log.deleted_since(self._since)
+        if deleted & self._new_objects:
+            raise ConflictError("what this run stored was collected before its commit")
+        moved = [name for name in self._reused if name in deleted]
+        if moved:
+            yield from self._find_again(moved)
+
+    def _find_again(self, moved: Sequence[str]) -> Steps[None]:
+        """Packs that the run counts on were collected; consolidation may have kept the blobs elsewhere."""
+        yield from self._knowledge.load_segments()
+        for name in moved:
+            joined = bytes(self._reused.pop(name))
+            blob_ids = [joined[start : start + ID_BYTES] for start in range(0, len(joined), ID_BYTES)]
+            for blob_id, location in zip(blob_ids, self._knowledge.index.find(blob_ids), strict=True):
+                if location is None:
+                    raise ConflictError("blobs that this run counts on were collected before its commit")
+                self.reuse(location.object_name, [blob_id])

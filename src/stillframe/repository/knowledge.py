@@ -1,0 +1,69 @@
+"""What one process knows of a repository: the log, and the index behind its live segments."""
+
+from __future__ import annotations
+
+import os
+
+from stillframe.repository.blobs import IdKeys
+from stillframe.repository.config import Config
+from stillframe.repository.entries import EntrySealer
+from stillframe.repository.errors import DamagedError
+from stillframe.repository.index import Index
+from stillframe.repository.keys import Bundle, Entropy
+from stillframe.repository.log import LogView
+from stillframe.repository.operations import Get, Steps
+from stillframe.repository.segments import decode_segment
+from stillframe.repository.state import State
+from stillframe.repository.storage.base import ObjectMissingError
+
+
+class Knowledge:
+    """Log and index of a repository as one process sees them; ``refresh`` brings both up to date."""
+
+    def __init__(self, config: Config, bundle: Bundle, entropy: Entropy = os.urandom) -> None:
+        self.config = config
+        self.bundle = bundle
+        self.entropy = entropy
+        self.ids = IdKeys(bundle.id_key)
+        self.log = LogView(EntrySealer(bundle, config.repository_id, entropy))
+        self.index = Index({})
+
+    @property
+    def state(self) -> State:
+        return self.log.state
+
+    def refresh(self) -> Steps[None]:
+        """Read the log to its end, then the segments that are new."""
+        if self.state.number:
+            yield from self.log.catch_up()
+        else:
+            yield from self.log.open()
+        yield from self.load_segments()
+
+    def load_segments(self) -> Steps[None]:
+        """Make ``index`` that of the state's live segments.
+
+        Raises:
+            DamagedError: a live segment is lost or damaged.
+        """
+        while self.index.segments.keys() != self.state.segments.keys():
+            segments = {
+                name: segment for name, segment in self.index.segments.items() if name in self.state.segments
+            }
+            for name in [name for name in self.state.segments if name not in segments]:
+                try:
+                    data: bytes = yield Get(name)
+                except ObjectMissingError:
+                    yield from self._explain_missing(name)
+                    break
+                segments[name] = decode_segment(name, data, self.bundle)
+            self.index = Index(segments)
+
+    def _explain_missing(self, name: str) -> Steps[None]:
+        """A segment may be gone because a newer entry dropped it; if not, it is lost."""
+        yield from self.log.catch_up()
+        if name in self.state.segments:
+            raise DamagedError(
+                f"{name}: the log names this index segment, but the storage does not have it",
+                hint="Run: stillframe repair index",
+            )

@@ -1,0 +1,131 @@
+"""Reading the commit log and adding to it (format, sections 2 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from stillframe import __version__
+from stillframe.repository.entries import (
+    CHECKPOINT_FOLDER,
+    CHECKPOINT_MAGIC,
+    ENTRY_MAGIC,
+    EntrySealer,
+    checkpoint_name,
+    entry_hash,
+    entry_name,
+)
+from stillframe.repository.errors import DamagedError
+from stillframe.repository.operations import Get, ListNames, Put, Steps
+from stillframe.repository.points import format_time
+from stillframe.repository.state import State
+from stillframe.repository.storage.base import ObjectMissingError, StorageError
+
+CHECKPOINT_EVERY = 256
+
+Entry = dict[str, Any]
+Build = Callable[[], Steps[Entry]]
+"""Makes the entry to add, right after everything that the view knows by now.
+
+It raises (a ConflictError, usually) where no such entry can be right any more.
+"""
+
+
+class LogView:
+    """What one process knows of the log."""
+
+    def __init__(self, sealer: EntrySealer) -> None:
+        self._sealer = sealer
+        self.state = State()
+        self._deletions: list[tuple[int, frozenset[str]]] = []
+
+    def deleted_since(self, number: int) -> frozenset[str]:
+        """Names of the objects that entries after ``number`` deleted; only for numbers this view has seen."""
+        return frozenset().union(*(names for entry, names in self._deletions if entry > number))
+
+    def open(self) -> Steps[None]:
+        """Read everything."""
+        self.state = yield from self._newest_checkpoint()
+        yield from self.catch_up()
+
+    def _newest_checkpoint(self) -> Steps[State]:
+        """Checkpoints only save time: one that is missing or damaged costs reading more entries."""
+        names: list[str] = yield ListNames(CHECKPOINT_FOLDER)
+        for name in sorted(names, reverse=True):
+            number = int(name.removeprefix(CHECKPOINT_FOLDER))
+            try:
+                data: bytes = yield Get(name)
+                return State.from_json(self._sealer.open(CHECKPOINT_MAGIC, number, data, name), name)
+            except (ObjectMissingError, DamagedError):
+                continue
+        return State()
+
+    def catch_up(self) -> Steps[None]:
+        """Read to the end of the log.
+
+        Only the storage's answer that entry N+1 is not there ends the log. Any other failure is raised.
+        """
+        while True:
+            number = self.state.number + 1
+            name = entry_name(number)
+            try:
+                data: bytes = yield Get(name)
+            except ObjectMissingError:
+                return
+            self._apply(number, data, self._sealer.open(ENTRY_MAGIC, number, data, name))
+
+    def _apply(self, number: int, data: bytes, entry: Entry) -> None:
+        self.state.apply(number, entry_hash(data), entry)
+        if entry["kind"] == "rewrite":
+            self._deletions.append((number, frozenset(entry["delete"])))
+
+    def append(self, build: Build) -> Steps[int]:
+        """Add one entry; its number is the result (format, section 2, law 3)."""
+        yield from self.catch_up()
+        while True:
+            entry = yield from build()
+            number = self.state.number + 1
+            document = {
+                **entry,
+                "previous": self.state.last_hash.hex(),
+                "written": format_time(datetime.now(UTC)),
+                "software": __version__,
+            }
+            data = self._sealer.seal(ENTRY_MAGIC, number, document)
+            if (yield from _put_entry(entry_name(number), data)):
+                self._apply(number, data, document)
+                if number % CHECKPOINT_EVERY == 0:
+                    yield from self.write_checkpoint()
+                return number
+            yield from self.catch_up()
+
+    def write_checkpoint(self) -> Steps[None]:
+        """Keep the folded state. It is a cache: that it could not be written harms nobody and is no error."""
+        number = self.state.number
+        try:
+            yield Put(
+                checkpoint_name(number), self._sealer.seal(CHECKPOINT_MAGIC, number, self.state.to_json())
+            )
+        except StorageError:
+            return
+
+
+def _put_entry(name: str, data: bytes) -> Steps[bool]:
+    """Put an entry; True if it is there and ours, even if the storage said otherwise.
+
+    A put may fail and yet have happened, or be repeated below us and find its own first try: what lies there
+    decides.
+    """
+    try:
+        created: bool = yield Put(name, data)
+    except StorageError as failure:
+        try:
+            there: bytes = yield Get(name)
+        except StorageError:
+            raise failure from None
+        return there == data
+    if created:
+        return True
+    there = yield Get(name)
+    return there == data

@@ -1,0 +1,98 @@
+"""Commit and collection as generators of storage operations: the code that runs is the code that is explored.
+
+A generator yields an operation and is sent its answer, or has a ``StorageError`` thrown in. In production
+``drive`` performs them on a storage; in the tests an explorer interleaves several generators in every order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from stillframe.repository.blobs import BytesLike
+from stillframe.repository.storage.base import Storage, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Answered by bool: False if the name was taken."""
+
+    name: str
+    data: BytesLike = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Answered by bytes."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetRange:
+    """Answered by bytes."""
+
+    name: str
+    offset_bytes: int
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Answered by int."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListNames:
+    """Answered by a list of names."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Answered by None."""
+
+    name: str
+
+
+Operation = Put | Get | GetRange | Size | ListNames | Delete
+
+Result = TypeVar("Result")
+Steps = Generator[Operation, Any, Result]
+
+
+def perform(operation: Operation, storage: Storage) -> Any:
+    """Carry out one operation."""
+    match operation:
+        case Put(name, data):
+            return storage.put_if_absent(name, data)
+        case Get(name):
+            return storage.get(name)
+        case GetRange(name, offset_bytes, length_bytes):
+            return storage.get_range(name, offset_bytes, length_bytes)
+        case Size(name):
+            return storage.size(name)
+        case ListNames(prefix):
+            return list(storage.list(prefix))
+        case Delete(name):
+            return storage.delete(name)
+
+
+def drive(steps: Steps[Result], storage: Storage) -> Result:
+    """Run a generator to its end on a storage."""
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                answer = perform(operation, storage)
+            except StorageError as error:
+                operation = steps.throw(error)
+            else:
+                operation = steps.send(answer)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result

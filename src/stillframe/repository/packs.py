@@ -1,0 +1,286 @@
+"""Packs: immutable, self-describing containers of encrypted blobs (format, section 5)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from blake3 import blake3
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from stillframe.repository.blobs import ID_BYTES, MAX_BLOB_BYTES, BlobType, BytesLike, Codec, decode
+from stillframe.repository.config import MAX_PACK_BYTES
+from stillframe.repository.errors import DamagedError, ReaderKeyNeededError
+from stillframe.repository.keys import Bundle, Entropy, derive
+
+MAGIC, TRAILER_MAGIC = b"SFPACK01", b"SFPACKND"
+HEADER = struct.Struct("<8sBBHI32s")
+TRAILER = struct.Struct("<I8s")
+ROW = struct.Struct("<32sBBHIII")
+TAG_BYTES = 16
+SEALED_BYTES = 80
+SALT_BYTES = 32
+ZERO_NONCE = bytes(12)
+
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_SEAL_INFO = b"stillframe 1 pack key"
+
+
+class PackKind(IntEnum):
+    DATA = 1
+    METADATA = 2
+
+    @property
+    def folder(self) -> str:
+        return "data" if self is PackKind.DATA else "meta"
+
+    @classmethod
+    def holding(cls, kind: BlobType) -> PackKind:
+        return cls.DATA if kind is BlobType.DATA else cls.METADATA
+
+
+@dataclass(frozen=True, slots=True)
+class PackRow:
+    """Where one blob lies in its pack."""
+
+    blob_id: bytes
+    kind: BlobType
+    codec: Codec
+    offset_bytes: int
+    stored_bytes: int
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPack:
+    """A finished pack, ready to be put."""
+
+    pack_id: bytes
+    kind: PackKind
+    data: BytesLike
+    rows: tuple[PackRow, ...]
+
+    @property
+    def object_name(self) -> str:
+        return pack_name(self.kind, self.pack_id)
+
+
+def pack_name(kind: PackKind, pack_id: bytes) -> str:
+    name = pack_id.hex()
+    return f"{kind.folder}/{name[:2]}/{name}"
+
+
+class PackBuilder:
+    """Fills one pack. Not for several threads at once; each has its own."""
+
+    def __init__(
+        self, kind: PackKind, bundle: Bundle, pack_bytes: int, entropy: Entropy = os.urandom
+    ) -> None:
+        keys = bundle.keys_of(bundle.epoch)
+        self._kind = kind
+        self._salt = entropy(SALT_BYTES)
+        sealed_bytes = SEALED_BYTES if kind is PackKind.DATA else 0
+        self._header = HEADER.pack(MAGIC, kind, 0, bundle.epoch, sealed_bytes, self._salt)
+        sealed = b""
+        if kind is PackKind.DATA:
+            pack_key = entropy(32)
+            public = X25519PublicKey.from_public_bytes(keys.reader_public_key)
+            sealed = _SUITE.encrypt(pack_key, public, info=_SEAL_INFO + self._header)
+        else:
+            pack_key = _metadata_pack_key(keys.metadata_key, self._salt)
+        self._cipher = AESGCM(pack_key)
+        self._directory_cipher = AESGCM(derive("directory", keys.metadata_key + self._salt))
+        self._rows: list[PackRow] = []
+        self._target_bytes = pack_bytes
+        self._buffer = bytearray(self._header + sealed)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._rows
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._buffer) >= self._target_bytes
+
+    def add(
+        self, blob_id: bytes, kind: BlobType, codec: Codec, coded: BytesLike, length_bytes: int
+    ) -> PackRow:
+        """Encrypt a blob into the pack."""
+        offset_bytes = len(self._buffer)
+        encrypted = self._cipher.encrypt(_nonce(offset_bytes), coded, _aad(self._salt, kind, codec, blob_id))
+        row = PackRow(blob_id, kind, codec, offset_bytes, len(encrypted), length_bytes)
+        self._buffer += encrypted
+        self._rows.append(row)
+        return row
+
+    def read_back(self, row: PackRow) -> BytesLike:
+        """Decrypt and decode what was just added, from the very bytes that will be stored.
+
+        A fault of memory or of a library shows here, while the source can still be read (peers lost data to
+        compressor bugs that only a later restore showed).
+        """
+        stored = bytes(memoryview(self._buffer)[row.offset_bytes : row.offset_bytes + row.stored_bytes])
+        return _open_blob(self._cipher, self._salt, row, stored, "a pack being written")
+
+    def seal(self) -> SealedPack:
+        """Close the pack with its directory; the builder must not be used afterwards."""
+        rows = b"".join(
+            ROW.pack(r.blob_id, r.kind, r.codec, 0, r.offset_bytes, r.stored_bytes, r.length_bytes)
+            for r in self._rows
+        )
+        directory = self._directory_cipher.encrypt(ZERO_NONCE, rows, self._header)
+        self._buffer += directory + TRAILER.pack(len(directory), TRAILER_MAGIC)
+        return SealedPack(blake3(self._buffer).digest(), self._kind, self._buffer, tuple(self._rows))
+
+
+@dataclass(frozen=True, slots=True)
+class PackOpener:
+    """Decrypts blobs of one pack."""
+
+    name: str
+    salt: bytes
+    cipher: AESGCM
+
+    def open(self, row: PackRow, stored: BytesLike) -> BytesLike:
+        """The blob's bytes.
+
+        Raises:
+            DamagedError: the stored bytes are not what was written.
+        """
+        return _open_blob(self.cipher, self.salt, row, stored, self.name)
+
+
+PREFIX_BYTES = HEADER.size + SEALED_BYTES
+"""So much of a pack's beginning is enough to open it."""
+
+
+def pack_opener(name: str, prefix: bytes, bundle: Bundle) -> PackOpener:
+    """Unlock a pack from its first ``PREFIX_BYTES`` (fewer in a tiny metadata pack).
+
+    Raises:
+        DamagedError: that is no pack.
+        ReaderKeyNeededError: a data pack, and the bundle can only write.
+    """
+    kind, epoch, salt, header = _parse_header(name, prefix)
+    keys = bundle.keys_of(epoch)
+    if kind is PackKind.METADATA:
+        return PackOpener(name, salt, AESGCM(_metadata_pack_key(keys.metadata_key, salt)))
+    if keys.reader_private_key is None:
+        raise ReaderKeyNeededError(
+            "this credential can write, but not read what was written",
+            hint="Unlock with a passphrase or the recovery key.",
+        )
+    private = X25519PrivateKey.from_private_bytes(keys.reader_private_key)
+    sealed = prefix[HEADER.size : HEADER.size + SEALED_BYTES]
+    try:
+        key = _SUITE.decrypt(sealed, private, info=_SEAL_INFO + header)
+    except (InvalidTag, ValueError) as error:
+        raise DamagedError(f"{name}: its key cannot be unsealed") from error
+    return PackOpener(name, salt, AESGCM(key))
+
+
+def parse_trailer(name: str, trailer: bytes) -> int:
+    """Length of the directory, from a pack's last ``TRAILER.size`` bytes."""
+    if len(trailer) != TRAILER.size:
+        raise DamagedError(f"{name}: is too short to be a pack")
+    directory_bytes, magic = TRAILER.unpack(trailer)
+    if magic != TRAILER_MAGIC or not TAG_BYTES <= directory_bytes <= MAX_PACK_BYTES:
+        raise DamagedError(f"{name}: does not end like a pack")
+    return int(directory_bytes)
+
+
+def parse_directory(name: str, prefix: bytes, directory: bytes, bundle: Bundle) -> tuple[PackRow, ...]:
+    """The rows of a pack, from its beginning and its still encrypted directory.
+
+    Raises:
+        DamagedError: they are not what was written.
+    """
+    _, epoch, salt, header = _parse_header(name, prefix)
+    cipher = AESGCM(derive("directory", bundle.keys_of(epoch).metadata_key + salt))
+    try:
+        rows = cipher.decrypt(ZERO_NONCE, directory, header)
+    except InvalidTag as error:
+        raise DamagedError(f"{name}: its directory is damaged") from error
+    if len(rows) % ROW.size:
+        raise DamagedError(f"{name}: its directory is cut off")
+    return tuple(_parse_rows(name, rows))
+
+
+def split_pack(name: str, data: BytesLike, bundle: Bundle) -> tuple[bytes, tuple[PackRow, ...]]:
+    """Beginning and rows of a whole pack in memory."""
+    view = memoryview(data)
+    directory_bytes = parse_trailer(name, bytes(view[-TRAILER.size :]))
+    prefix = bytes(view[:PREFIX_BYTES])
+    end = len(view) - TRAILER.size
+    if directory_bytes > end - HEADER.size:
+        raise DamagedError(f"{name}: its directory is longer than the pack")
+    return prefix, parse_directory(name, prefix, bytes(view[end - directory_bytes : end]), bundle)
+
+
+def read_blobs(
+    name: str, data: BytesLike, bundle: Bundle
+) -> Iterator[tuple[PackRow, BytesLike | DamagedError]]:
+    """Every blob of a whole pack, or what is wrong with it."""
+    prefix, rows = split_pack(name, data, bundle)
+    opener = pack_opener(name, prefix, bundle)
+    view = memoryview(data)
+    for row in rows:
+        stored = bytes(view[row.offset_bytes : row.offset_bytes + row.stored_bytes])
+        try:
+            yield row, opener.open(row, stored)
+        except DamagedError as error:
+            yield row, error
+
+
+def _parse_header(name: str, prefix: bytes) -> tuple[PackKind, int, bytes, bytes]:
+    if len(prefix) < HEADER.size:
+        raise DamagedError(f"{name}: is too short to be a pack")
+    magic, kind, zero, epoch, sealed_bytes, salt = HEADER.unpack_from(prefix)
+    if magic != MAGIC or kind not in (PackKind.DATA, PackKind.METADATA) or zero:
+        raise DamagedError(f"{name}: does not begin like a pack")
+    if sealed_bytes != (SEALED_BYTES if kind == PackKind.DATA else 0):
+        raise DamagedError(f"{name}: has a sealed key of {sealed_bytes} bytes")
+    return PackKind(kind), epoch, salt, prefix[: HEADER.size]
+
+
+def _parse_rows(name: str, rows: bytes) -> Iterator[PackRow]:
+    for blob_id, kind, codec, _, offset_bytes, stored_bytes, length_bytes in ROW.iter_unpack(rows):
+        if length_bytes > MAX_BLOB_BYTES or stored_bytes > length_bytes + MAX_BLOB_BYTES // 64:
+            raise DamagedError(f"{name}: its directory names a blob of {length_bytes} bytes")
+        try:
+            yield PackRow(blob_id, BlobType(kind), Codec(codec), offset_bytes, stored_bytes, length_bytes)
+        except ValueError as error:
+            raise DamagedError(f"{name}: its directory holds a row of unknown kind ({error})") from error
+
+
+def _metadata_pack_key(metadata_key: bytes, salt: bytes) -> bytes:
+    return derive("metadata pack", metadata_key + salt)
+
+
+def _aad(salt: bytes, kind: BlobType, codec: Codec, blob_id: bytes) -> bytes:
+    assert len(blob_id) == ID_BYTES
+    return salt + bytes((kind, codec)) + blob_id
+
+
+def _nonce(offset_bytes: int) -> bytes:
+    """A blob's offset is unique in its pack, and the pack's key is used for no other."""
+    return offset_bytes.to_bytes(12, "little")
+
+
+def _open_blob(cipher: AESGCM, salt: bytes, row: PackRow, stored: BytesLike, name: str) -> BytesLike:
+    origin = f"{name}: blob {row.blob_id.hex()[:16]} at {row.offset_bytes}"
+    try:
+        coded = cipher.decrypt(_nonce(row.offset_bytes), stored, _aad(salt, row.kind, row.codec, row.blob_id))
+    except InvalidTag as error:
+        raise DamagedError(f"{origin}: is damaged") from error
+    return decode(row.codec, coded, row.length_bytes, origin)

@@ -1,0 +1,105 @@
+"""Reading blobs: find, fetch, open, and look again where the store moved meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from stillframe.repository.blobs import BlobType, BytesLike
+from stillframe.repository.errors import DamagedError
+from stillframe.repository.index import Location
+from stillframe.repository.knowledge import Knowledge
+from stillframe.repository.nodes import Node, decode_node
+from stillframe.repository.operations import drive
+from stillframe.repository.packs import PREFIX_BYTES, PackKind, PackOpener, pack_opener
+from stillframe.repository.storage.base import ObjectMissingError, Storage
+
+_OPENERS = 512
+_NODES = 4096
+
+
+class BlobReader:
+    """Reads blobs of one repository. Safe between threads."""
+
+    def __init__(self, storage: Storage, knowledge: Knowledge) -> None:
+        self._storage = storage
+        self._knowledge = knowledge
+        self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._openers: OrderedDict[str, PackOpener] = OrderedDict()
+        self._nodes: OrderedDict[bytes, Node] = OrderedDict()
+
+    def read(self, blob_id: bytes, kind: BlobType) -> BytesLike:
+        """The bytes of a blob.
+
+        Raises:
+            DamagedError: it is lost or damaged.
+            ReaderKeyNeededError: guest data, and the credential can only write.
+        """
+        location = self._knowledge.index.find_one(blob_id)
+        if location is not None:
+            try:
+                return self.read_at(location, kind)
+            except ObjectMissingError:
+                pass  # collected since we read the index; the log says where the blob is now
+        location = self._look_again(blob_id, location)
+        try:
+            return self.read_at(location, kind)
+        except ObjectMissingError as error:
+            raise DamagedError(f"{location.object_name}: is lost; it held {_short(blob_id)}") from error
+
+    def read_at(self, location: Location, kind: BlobType) -> BytesLike:
+        """The bytes of a blob at a known place; ObjectMissingError if the pack is gone."""
+        row = location.row
+        opener = self._opener(location)
+        stored = self._storage.get_range(location.object_name, row.offset_bytes, row.stored_bytes)
+        data = opener.open(row, stored)
+        if self._knowledge.ids.id_of(kind, data) != row.blob_id:
+            raise DamagedError(f"{location.object_name}: {_short(row.blob_id)} is not what its id says")
+        return data
+
+    def read_node(self, blob_id: bytes, height: int) -> Node:
+        """A node of a disk tree; a few thousand are kept."""
+        with self._lock:
+            node = self._nodes.get(blob_id)
+            if node is not None:
+                self._nodes.move_to_end(blob_id)
+        if node is None:
+            node = decode_node(self.read(blob_id, BlobType.NODE), height, f"node {_short(blob_id)}")
+            with self._lock:
+                self._nodes[blob_id] = node
+                if len(self._nodes) > _NODES:
+                    self._nodes.popitem(last=False)
+        if node.height != height:
+            raise DamagedError(f"node {_short(blob_id)}: has height {node.height} instead of {height}")
+        return node
+
+    def _look_again(self, blob_id: bytes, seen: Location | None) -> Location:
+        with self._refreshing:
+            drive(self._knowledge.refresh(), self._storage)
+        location = self._knowledge.index.find_one(blob_id)
+        if location is None:
+            place = f" (it was in {seen.object_name})" if seen else ""
+            raise DamagedError(
+                f"{_short(blob_id)} is not in the repository any more{place}",
+                hint="If its recovery point was forgotten meanwhile, that is why; otherwise run: "
+                "stillframe repo check",
+            )
+        return location
+
+    def _opener(self, location: Location) -> PackOpener:
+        name = location.object_name
+        with self._lock:
+            opener = self._openers.get(name)
+        if opener is None:
+            length_bytes = PREFIX_BYTES if location.pack_kind is PackKind.DATA else 48
+            opener = pack_opener(name, self._storage.get_range(name, 0, length_bytes), self._knowledge.bundle)
+            with self._lock:
+                self._openers[name] = opener
+                if len(self._openers) > _OPENERS:
+                    self._openers.popitem(last=False)
+        return opener
+
+
+def _short(blob_id: bytes) -> str:
+    return f"blob {blob_id.hex()[:16]}"

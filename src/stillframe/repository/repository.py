@@ -1,0 +1,211 @@
+"""A repository, opened: the front door of this room."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from stillframe.repository.blobs import BlobType, BytesLike
+from stillframe.repository.config import CONFIG_NAME, Config, read_config, verify_config
+from stillframe.repository.draft import Draft
+from stillframe.repository.errors import NoRepositoryError, WrongKeyError
+from stillframe.repository.index import Index
+from stillframe.repository.keys import Bundle, Entropy
+from stillframe.repository.knowledge import Knowledge
+from stillframe.repository.log import Entry
+from stillframe.repository.nodes import Node
+from stillframe.repository.operations import Put, Steps, drive
+from stillframe.repository.points import RecoveryPoint, format_time
+from stillframe.repository.reading import BlobReader
+from stillframe.repository.slots import Slot, seal_with_passphrase, seal_with_recovery_key
+from stillframe.repository.state import State
+from stillframe.repository.storage.base import ObjectMissingError, Storage
+
+
+def create_repository(
+    storage: Storage,
+    passphrase: str,
+    *,
+    block_bytes: int | None = None,
+    fan_out: int | None = None,
+    pack_bytes: int | None = None,
+    compression: str | None = None,
+    entropy: Entropy = os.urandom,
+) -> tuple[Repository, str]:
+    """Make a new repository; it comes opened, with its recovery key as it is to be printed.
+
+    Raises:
+        UsageError: there is one already.
+    """
+    created = format_time(datetime.now(UTC))
+    given = {
+        "block_bytes": block_bytes,
+        "fan_out": fan_out,
+        "pack_bytes": pack_bytes,
+        "compression": compression,
+    }
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    config = Config(entropy(16).hex(), created, **chosen)
+    bundle = Bundle.generate(entropy)
+    config_bytes = config.to_bytes(bundle)
+    read_config(config_bytes)
+    recovery_slot, recovery_key = seal_with_recovery_key(
+        bundle, config.repository_id, label="recovery key", created=created, entropy=entropy
+    )
+    slot = seal_with_passphrase(
+        bundle, config.repository_id, passphrase, label="first", created=created, entropy=entropy
+    )
+    drive(_create([recovery_slot, slot], config_bytes), storage)
+    return Repository(storage, Knowledge(config, bundle, entropy)), recovery_key
+
+
+def _create(slots: Iterable[Slot], config_bytes: bytes) -> Steps[None]:
+    """``config`` comes last: a repository exists when it does."""
+    for slot in slots:
+        yield Put(slot.object_name, slot.to_bytes())
+    created: bool = yield Put(CONFIG_NAME, config_bytes)
+    if not created:
+        raise NoRepositoryError("there is a repository already at this place; nothing was changed")
+
+
+Unlock = Callable[[Config], Bundle]
+
+
+def open_repository(storage: Storage, unlock: Unlock, *, entropy: Entropy = os.urandom) -> Repository:
+    """Open a repository with whatever ``unlock`` has for it.
+
+    Raises:
+        NoRepositoryError: there is none.
+        WrongKeyError: it does not open.
+    """
+    config_bytes = load_config(storage)
+    config = read_config(config_bytes)
+    config.require("read")
+    bundle = unlock(config)
+    verify_config(config_bytes, bundle)
+    repository = Repository(storage, Knowledge(config, bundle, entropy))
+    repository.read_log()
+    return repository
+
+
+def load_config(storage: Storage) -> bytes:
+    """The bytes of ``config``; needs no key."""
+    try:
+        return storage.get(CONFIG_NAME)
+    except ObjectMissingError:
+        raise NoRepositoryError(
+            f"{storage.location}: is no Stillframe repository",
+            hint=f"Make one: stillframe repo init --repo {storage.location}",
+        ) from None
+
+
+def unlock_slots(storage: Storage, config: Config, secret: str) -> Bundle:
+    """Try a passphrase or recovery key on the repository's slots."""
+    for slot in read_slots(storage, config):
+        try:
+            return slot.unlock(secret)
+        except WrongKeyError:
+            continue
+    raise WrongKeyError(
+        f"{storage.location}: the passphrase or recovery key is wrong",
+        hint="Any passphrase of `stillframe repo key list` or the printed recovery key opens it.",
+    )
+
+
+def read_slots(storage: Storage, config: Config) -> list[Slot]:
+    """The repository's own slots; those of an init that was cut off are passed over."""
+    slots = [Slot.from_bytes(storage.get(name), name) for name in sorted(storage.list("keys/"))]
+    return [slot for slot in slots if slot.repository_id == config.repository_id]
+
+
+class Repository:
+    """One repository with its keys. Safe between threads; any number of processes may have it open."""
+
+    def __init__(self, storage: Storage, knowledge: Knowledge) -> None:
+        self.storage = storage
+        self.knowledge = knowledge
+        self._lock = threading.RLock()
+        self._reader = BlobReader(storage, knowledge)
+        self._indexed = False
+
+    @property
+    def config(self) -> Config:
+        return self.knowledge.config
+
+    @property
+    def state(self) -> State:
+        return self.knowledge.state
+
+    @property
+    def index(self) -> Index:
+        """The index, read when it is first asked for: listing points does not need it."""
+        with self._lock:
+            if not self._indexed:
+                self.refresh()
+            return self.knowledge.index
+
+    def read_log(self) -> None:
+        """Learn what was committed since, without the index."""
+        with self._lock:
+            log = self.knowledge.log
+            drive(log.catch_up() if self.state.number else log.open(), self.storage)
+
+    def refresh(self) -> None:
+        """Learn what was committed since, index included."""
+        with self._lock:
+            drive(self.knowledge.refresh(), self.storage)
+            self._indexed = True
+
+    def points(self) -> list[RecoveryPoint]:
+        """All live recovery points, oldest first by log order."""
+        return sorted(self.state.points.values(), key=lambda point: point.number)
+
+    def read_blob(self, blob_id: bytes, kind: BlobType) -> BytesLike:
+        _ = self.index
+        return self._reader.read(blob_id, kind)
+
+    def read_node(self, blob_id: bytes, height: int) -> Node:
+        _ = self.index
+        return self._reader.read_node(blob_id, height)
+
+    def draft(self) -> Draft:
+        """Begin to store something; the index is as of now."""
+        self.refresh()
+        self.config.require("write")
+        return Draft(self.knowledge)
+
+    def commit_point(self, draft: Draft, point: RecoveryPoint, bases: Iterable[str] = ()) -> RecoveryPoint:
+        """Make a recovery point durable; see ``Draft.commit_point``."""
+        with self._lock:
+            number = drive(draft.commit_point(point, list(bases)), self.storage)
+        return replace(point, number=number)
+
+    def commit_upload(self, draft: Draft, machine: str) -> None:
+        with self._lock:
+            drive(draft.commit_upload(machine), self.storage)
+
+    def forget(self, point_ids: Iterable[str], reason: str) -> None:
+        """Forget recovery points; their space comes back with the next collection."""
+        wanted = list(point_ids)
+
+        def build() -> Steps[Entry]:
+            yield from ()
+            return {"kind": "forget", "points": wanted, "reason": reason}
+
+        with self._lock:
+            self.config.require("collect")
+            drive(self.knowledge.log.append(build), self.storage)
+
+    def set_token(self, machine: str, disk: str, token: str | None, point_id: str) -> None:
+        """Keep a change-tracking token for the next run; it supersedes the disk's earlier one."""
+
+        def build() -> Steps[Entry]:
+            yield from ()
+            return {"kind": "token", "machine": machine, "disk": disk, "token": token, "point": point_id}
+
+        with self._lock:
+            drive(self.knowledge.log.append(build), self.storage)

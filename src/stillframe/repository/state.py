@@ -1,0 +1,149 @@
+"""The state of a repository: its log, folded (format, section 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from stillframe.repository.entries import NO_PREVIOUS
+from stillframe.repository.errors import DamagedError
+from stillframe.repository.points import RecoveryPoint
+
+UPLOAD_SURVIVES = 2
+"""So many rewrites an unfinished run's upload lives through before it is garbage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The head of a CDP window, and the blobs that it keeps alive."""
+
+    head: Any
+    roots: tuple[bytes, ...]
+
+
+@dataclass
+class State:
+    """What holds after log entry ``number``."""
+
+    number: int = 0
+    last_hash: bytes = NO_PREVIOUS
+    points: dict[str, RecoveryPoint] = field(default_factory=dict)
+    segments: dict[str, None] = field(default_factory=dict)
+    suspects: frozenset[str] = frozenset()
+    uploads: dict[str, int] = field(default_factory=dict)
+    tokens: dict[tuple[str, str], tuple[str | None, str]] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    forgotten: int = 0
+
+    def apply(self, number: int, digest: bytes, entry: dict[str, Any]) -> None:
+        """Advance by one entry.
+
+        Raises:
+            DamagedError: the entry does not follow from the one before, or makes no sense.
+        """
+        if number != self.number + 1 or entry.get("previous") != self.last_hash.hex():
+            raise DamagedError(f"log entry {number}: does not follow the entry before it")
+        change = _CHANGES.get(str(entry.get("kind")))
+        try:
+            if change is None:
+                self.unknown.add(str(entry.get("kind")))
+            else:
+                change(self, number, entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedError(f"log entry {number}: makes no sense ({error!r})") from error
+        self.number, self.last_hash = number, digest
+
+    def _add_segments(self, names: list[str]) -> None:
+        self.segments.update(dict.fromkeys(names))
+
+    def _point(self, number: int, entry: dict[str, Any]) -> None:
+        point = RecoveryPoint.from_json(entry["point"], number)
+        if point.point_id in self.points:
+            raise ValueError(f"point {point.point_id} exists already")
+        self._add_segments(entry["add"])
+        self.points[point.point_id] = point
+
+    def _forget(self, number: int, entry: dict[str, Any]) -> None:
+        del number
+        for point_id in entry["points"]:
+            if self.points.pop(point_id, None):
+                self.forgotten += 1
+
+    def _upload(self, number: int, entry: dict[str, Any]) -> None:
+        del number
+        self._add_segments(entry["add"])
+        self.uploads.update(dict.fromkeys(entry["add"], 0))
+
+    def _rewrite(self, number: int, entry: dict[str, Any]) -> None:
+        del number
+        for name in entry["drop"]:
+            del self.segments[name]
+        self._add_segments(entry["add"])
+        if entry["sweep"]:
+            self.suspects = frozenset(entry["suspects"])
+            survived = {name: count + 1 for name, count in self.uploads.items()}
+            self.uploads = {name: count for name, count in survived.items() if count < UPLOAD_SURVIVES}
+
+    def _token(self, number: int, entry: dict[str, Any]) -> None:
+        del number
+        self.tokens[entry["machine"], entry["disk"]] = (entry["token"], entry["point"])
+
+    def _window(self, number: int, entry: dict[str, Any]) -> None:
+        del number
+        self._add_segments(entry["add"])
+        if entry["head"] is None:
+            self.windows.pop(entry["window"], None)
+        else:
+            roots = tuple(bytes.fromhex(root) for root in entry["roots"])
+            self.windows[entry["window"]] = Window(entry["head"], roots)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of a checkpoint."""
+        return {
+            "number": self.number,
+            "last": self.last_hash.hex(),
+            "points": [{**point.to_json(), "number": point.number} for point in self.points.values()],
+            "segments": list(self.segments),
+            "suspects": sorted(self.suspects),
+            "uploads": [[name, survived] for name, survived in self.uploads.items()],
+            "tokens": [[*where, *what] for where, what in self.tokens.items()],
+            "windows": [
+                [name, window.head, [root.hex() for root in window.roots]]
+                for name, window in self.windows.items()
+            ],
+            "unknown": sorted(self.unknown),
+            "forgotten": self.forgotten,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], name: str) -> State:
+        try:
+            points = [RecoveryPoint.from_json(point, point["number"]) for point in document["points"]]
+            return cls(
+                document["number"],
+                bytes.fromhex(document["last"]),
+                {point.point_id: point for point in points},
+                dict.fromkeys(document["segments"]),
+                frozenset(document["suspects"]),
+                dict(document["uploads"]),
+                {(machine, disk): (token, point) for machine, disk, token, point in document["tokens"]},
+                {
+                    window: Window(head, tuple(bytes.fromhex(root) for root in roots))
+                    for window, head, roots in document["windows"]
+                },
+                set(document["unknown"]),
+                document["forgotten"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedError(f"{name}: makes no sense ({error!r})") from error
+
+
+_CHANGES = {
+    "point": State._point,
+    "forget": State._forget,
+    "upload": State._upload,
+    "rewrite": State._rewrite,
+    "token": State._token,
+    "window": State._window,
+}
