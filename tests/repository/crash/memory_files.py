@@ -107,7 +107,11 @@ class MemoryFiles:
 
     def link(self, existing: str, new: str) -> None:
         with self._lock:
-            self._add(new, self._file(existing))
+            file = self._entry(existing)
+            folder, name = _split(new)
+            if file is None and name not in self._folder(folder):
+                raise _error(errno.EPERM, existing)
+            self._add(new, file)
 
     def unlink(self, path: str) -> None:
         with self._lock:
@@ -146,9 +150,9 @@ class MemoryFiles:
     def release(self) -> None:
         """There is no root to let go of."""
 
-    def _add(self, path: str, file: _File) -> None:
+    def _add(self, path: str, file: _File | None) -> None:
         folder, name = _split(path)
-        if name in self._folder(folder):
+        if file is None or name in self._folder(folder):
             raise _error(errno.EEXIST, path)
         self._folder(folder)[name] = file
         file.links += 1
@@ -165,11 +169,15 @@ class MemoryFiles:
         above, name = _split(path)
         raise _error(errno.ENOTDIR if name in self._folder(above) else errno.ENOENT, path)
 
-    def _file(self, path: str) -> _File:
+    def _entry(self, path: str) -> _File | None:
+        """The file; None: a folder."""
         folder, name = _split(path)
         if name not in self._folder(folder):
             raise _error(errno.ENOENT, path)
-        file = self._folder(folder)[name]
+        return self._folder(folder)[name]
+
+    def _file(self, path: str) -> _File:
+        file = self._entry(path)
         if file is None:
             raise _error(errno.EISDIR, path)
         return file

@@ -11,18 +11,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from stillframe.repository.storage.base import ObjectMissingError, Storage, StorageError
+from stillframe.repository.storage.local import LocalStorage
 from stillframe.repository.storage.open import open_storage
+from tests.repository.crash.memory_files import MemoryFiles
 from tests.repository.storage.memory import MemoryStorage
 
 NAME = "data/ab/" + "ab" * 32
 Opener = Callable[[], Storage]
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "local on a recorded file system", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    opened: Storage = (
-        open_storage(str(tmp_path / "r"), create=True) if request.param == "local" else MemoryStorage()
-    )
+    openers: dict[str, Opener] = {
+        "local": lambda: open_storage(str(tmp_path / "repository"), create=True),
+        "local on a recorded file system": lambda: LocalStorage(MemoryFiles(), "recorded", create=True),
+        "memory": MemoryStorage,
+    }
+    opened = openers[request.param]()
     yield opened
     opened.close()
 

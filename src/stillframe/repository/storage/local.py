@@ -239,7 +239,7 @@ class LocalStorage:
 
     def _walk(self, prefix: str) -> Iterator[str]:
         with suppress(FileNotFoundError):
-            for name, is_folder in self._files.scandir(prefix or _ROOT):
+            for name, is_folder in self._files.scandir(prefix.removesuffix("/") or _ROOT):
                 if not is_name(prefix + name):
                     continue
                 if is_folder:
