@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from stillframe.cli import disk, files
 from stillframe.errors import StillframeError
 
 app = typer.Typer(
@@ -14,6 +15,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(disk.app, name="disk")
+app.add_typer(files.app, name="files")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from stillframe.disk.facts import FormatFacts
 from stillframe.disk.ranges import Untracked, check_range, descriptor_of, file_extents, fill_zeros
 from stillframe.disk.reader import RandomReader
 from stillframe.disk.staged import CannotWriteError, StagedFile, write_all, writing
@@ -28,7 +29,7 @@ class RawDisk(Untracked):
     """
 
     def __init__(self, reader: RandomReader, *, path: Path | None = None) -> None:
-        """Take over ``reader``; ``path``, where there is one, gives the disk its id.
+        """Own ``reader`` unless this fails; ``path``, where there is one, gives the disk its id.
 
         Raises:
             CorruptInputError: the source is empty.
@@ -42,6 +43,13 @@ class RawDisk(Untracked):
         self._descriptor = descriptor_of(reader)
         self._disk_id = str(path.resolve()) if path else reader.name
         self._geometry = _geometry(reader.size_bytes, self._descriptor)
+
+    @property
+    def facts(self) -> FormatFacts:
+        kind = "device" if _is_device(self._descriptor) else "file"
+        partial = self._geometry.size_bytes != self._reader.size_bytes
+        notes = ("ends within a sector; the rest of it reads as zeros",) if partial else ()
+        return FormatFacts("raw", kind, notes=notes)
 
     @property
     def disk_id(self) -> str:
@@ -69,9 +77,13 @@ class RawDisk(Untracked):
 
 def _geometry(size_bytes: int, descriptor: int | None) -> Geometry:
     rounded = -(-size_bytes // _SECTOR_BYTES) * _SECTOR_BYTES
-    if descriptor is None or not stat.S_ISBLK(os.fstat(descriptor).st_mode):
+    if descriptor is None or not _is_device(descriptor):
         return Geometry(rounded)
     return Geometry(rounded, _ioctl_u32(descriptor, _BLKSSZGET), _ioctl_u32(descriptor, _BLKPBSZGET))
+
+
+def _is_device(descriptor: int | None) -> bool:
+    return descriptor is not None and stat.S_ISBLK(os.fstat(descriptor).st_mode)
 
 
 def _ioctl_u32(descriptor: int, request: int) -> int:

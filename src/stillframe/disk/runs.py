@@ -1,4 +1,4 @@
-"""Runs of equal flags in block tables and bitmaps."""
+"""Runs of equal flags (small whole numbers) in block tables and bitmaps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 
-def runs(flags: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, bool]]:
-    """``(start, stop, flag)`` of each run, in order, covering the whole array."""
+def runs(flags: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, int]]:
+    """``(start, stop, flag)`` of each run of equal flags, in order, covering the whole array."""
     if not flags.size:
         return
-    start, flag = 0, bool(flags[0])
+    start = 0
     for change in np.flatnonzero(flags[1:] != flags[:-1]):
         stop = int(change) + 1
-        yield start, stop, flag
-        start, flag = stop, not flag
-    yield start, len(flags), flag
+        yield start, stop, int(flags[start])
+        start = stop
+    yield start, len(flags), int(flags[start])

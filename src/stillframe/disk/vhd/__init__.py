@@ -7,6 +7,7 @@ leave a file torn, which the copy of the footer at its beginning survives.
 from stillframe.disk.vhd.block_writer import Parent
 from stillframe.disk.vhd.chain import open_vhd
 from stillframe.disk.vhd.disk import VhdDisk
+from stillframe.disk.vhd.footer import looks_like_vhd
 from stillframe.disk.vhd.writer import create_vhd
 
-__all__ = ["Parent", "VhdDisk", "create_vhd", "open_vhd"]
+__all__ = ["Parent", "VhdDisk", "create_vhd", "looks_like_vhd", "open_vhd"]

@@ -27,7 +27,7 @@ class BlockVhd(VhdDisk):
     def __init__(
         self, reader: RandomReader, found: FoundFooter, header: DynamicHeader, parent: VhdDisk | None
     ) -> None:
-        """Take over ``reader`` and ``parent``, whose identity has been checked.
+        """Own ``reader`` and ``parent``, whose identity has been checked, unless this fails.
 
         Raises:
             CorruptInputError: the block allocation table breaks the rules.
@@ -156,12 +156,12 @@ class BlockVhd(VhdDisk):
     def _data_offset(self, block: int) -> int:
         return int(self._table[block]) * SECTOR_BYTES + self._bitmap_bytes
 
-    def _sector_runs(self, block: int, start_bytes: int, stop_bytes: int) -> Iterator[tuple[int, int, bool]]:
+    def _sector_runs(self, block: int, start_bytes: int, stop_bytes: int) -> Iterator[tuple[int, int, int]]:
         """Runs of sectors that this file holds or does not, as byte ranges of the block."""
         first, last = start_bytes // SECTOR_BYTES, -(-stop_bytes // SECTOR_BYTES)
         flags = np.unpackbits(self._bitmap(block)[first // 8 : -(-last // 8)])  # most significant bit first
         skip = first % 8
-        for start, stop, here in runs(flags[skip : skip + last - first].view(np.bool_)):
+        for start, stop, here in runs(flags[skip : skip + last - first]):
             low, high = (first + start) * SECTOR_BYTES, (first + stop) * SECTOR_BYTES
             yield max(low, start_bytes), min(high, stop_bytes), here
 

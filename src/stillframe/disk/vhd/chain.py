@@ -16,7 +16,7 @@ from stillframe.errors import CorruptInputError, StillframeError
 
 
 def open_vhd(reader: RandomReader, *, path: Path | None, search: Sequence[Path] = ()) -> VhdDisk:
-    """Open a VHD; the disk closes ``reader``, also when this fails.
+    """Open a VHD. The disk owns ``reader`` from here on; after an error the caller still does.
 
     Parents are looked for in the folder of ``path`` and in the folders of ``search`` only.
 
@@ -33,19 +33,17 @@ def open_vhd(reader: RandomReader, *, path: Path | None, search: Sequence[Path] 
 def _open(
     reader: RandomReader, path: Path | None, search: Sequence[Path], children: tuple[FileIdentity, ...]
 ) -> VhdDisk:
-    parent: VhdDisk | None = None
+    found = find_footer(reader)
+    if found.footer.kind is VhdType.FIXED:
+        return FixedVhd(reader, found)
+    header = read_dynamic_header(reader, found.footer)
+    if found.footer.kind is VhdType.DYNAMIC:
+        return BlockVhd(reader, found, header, None)
+    parent = _open_parent(reader, header, path, search, children)
     try:
-        found = find_footer(reader)
-        if found.footer.kind is VhdType.FIXED:
-            return FixedVhd(reader, found)
-        header = read_dynamic_header(reader, found.footer)
-        if found.footer.kind is VhdType.DIFFERENCING:
-            parent = _open_parent(reader, header, path, search, children)
         return BlockVhd(reader, found, header, parent)
     except StillframeError:
-        reader.close()
-        if parent:
-            parent.close()
+        parent.close()
         raise
 
 
@@ -57,20 +55,23 @@ def _open_parent(
     children: tuple[FileIdentity, ...],
 ) -> VhdDisk:
     names = parent_names(reader, header.locators, header.parent_name)
-    parent_path = find_parent(path, names, search, told_by=reader.name)
-    parent_reader = FileReader(parent_path)
+    parent_reader = FileReader(find_parent(path, names, search, told_by=reader.name))
     try:
         parent_identity = identity(parent_reader)
         check_chain(reader.name, parent_identity, children)
+        parent = _open(parent_reader, Path(parent_reader.name), search, (*children, parent_identity))
     except StillframeError:
         parent_reader.close()
         raise
-    parent = _open(parent_reader, parent_path, search, (*children, parent_identity))
+    _check_linkage(reader.name, header, parent)
+    return parent
+
+
+def _check_linkage(child: str, header: DynamicHeader, parent: VhdDisk) -> None:
     if parent.unique_id != header.parent_id:
         parent.close()
         raise CorruptInputError(
-            f"{reader.name}: was made on another parent than {parent_path}: its parent's id is"
+            f"{child}: was made on another parent than {parent.name}: its parent's id is"
             f" {header.parent_id.hex()}, that file's is {parent.unique_id.hex()}",
             hint="The parent was replaced, or it is another disk of the same name.",
         )
-    return parent

@@ -69,7 +69,7 @@ class FixedVhd(VhdDisk):
     """Raw data with a footer behind it."""
 
     def __init__(self, reader: RandomReader, found: FoundFooter) -> None:
-        """Take over ``reader``.
+        """Own ``reader`` unless this fails.
 
         Raises:
             CorruptInputError: the file is shorter than the disk.
