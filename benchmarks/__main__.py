@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     tables = report.tables(results, verdicts(results))
     for each in tables:
-        report.show(each, Console())
+        report.show(each, report.console())
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, **results.as_json()}, indent=2) + "\n")
     if options.markdown:

@@ -18,7 +18,7 @@ def facts(folder: Path, contestants: Sequence[Contestant]) -> dict[str, str]:
     cores = os.sched_getaffinity(0)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python -m", _program(), *sys.argv[1:]]),
         "source": _revision(),
         "processor": f"{_field('/proc/cpuinfo', 'model name')}, {len(cores)} cores",
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / (1 << 20):.1f} GiB",
@@ -49,3 +49,8 @@ def _revision() -> str:
     command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.stdout.strip() or "not a git checkout"
+
+
+def _program() -> str:
+    path = Path(sys.argv[0])
+    return "benchmarks" if path.stem == "__main__" else f"benchmarks.{path.stem}"

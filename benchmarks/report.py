@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ TITLES = {
     Measure.START: "start: list the points",
 }
 NOTHING = "-"
+_PLAIN_WIDTH = 150
 Cell = Callable[[Results, str, Measure], str]
 _STYLES = {"met": "green", "missed": "bold red", "not measured": "yellow"}
 
@@ -113,6 +115,11 @@ def _amount(target: Target, value: float | None) -> str:
     if value is None:
         return NOTHING
     return format_size(round(value)) if target.unit == "bytes" else f"{value:.2f} {target.unit}".strip()
+
+
+def console() -> Console:
+    """Standard output; wide enough for the tables where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
 def show(rows: Rows, console: Console) -> None:
