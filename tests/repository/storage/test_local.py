@@ -14,6 +14,7 @@ from stillframe.repository.storage.files import SystemFiles
 from stillframe.repository.storage.local import LocalStorage
 from stillframe.repository.storage.open import open_storage
 from tests.repository.crash.memory_files import MemoryFiles
+from tests.repository.crash.operations import SyncFolder
 
 Call = Callable[[LocalStorage], object]
 
@@ -51,6 +52,10 @@ class FailingFiles(MemoryFiles):
     def link(self, existing: str, new: str) -> None:
         self._check("link")
         super().link(existing, new)
+
+    def unlink(self, path: str) -> None:
+        self._check("unlink")
+        super().unlink(path)
 
     def fsync_folder(self, path: str) -> None:
         self._check("fsync_folder")
@@ -134,6 +139,31 @@ def test_after_a_failed_sync_nothing_more_is_written(storage: LocalStorage, file
         with pytest.raises(StorageError, match="could not be made durable"):
             change()
     assert storage.get("log/1") == b"1"
+
+
+def test_a_put_whose_sync_failed_is_never_confirmed_by_a_get(
+    storage: LocalStorage, files: FailingFiles
+) -> None:
+    storage.put_if_absent("log/1", b"1")
+    files.failing = {"fsync_folder"}
+    with pytest.raises(StorageError):
+        storage.put_if_absent("log/2", b"2")
+    files.failing = set()
+    with pytest.raises(StorageError, match="could not be made durable") as error:
+        storage.get("log/2")
+    assert not isinstance(error.value, ObjectMissingError)
+
+
+def test_a_get_that_confirms_a_put_that_failed_makes_it_durable(
+    storage: LocalStorage, files: FailingFiles
+) -> None:
+    storage.put_if_absent("log/1", b"1")
+    files.failing = {"unlink"}
+    with pytest.raises(StorageError):
+        storage.put_if_absent("log/2", b"2")
+    assert files.log[-1] != SyncFolder("log")
+    assert storage.get("log/2") == b"2"
+    assert files.log[-1] == SyncFolder("log")
 
 
 READS: list[Call] = [

@@ -49,6 +49,7 @@ class LocalStorage:
         self._open_files = OpenFiles(files, _OPEN_FILES)
         self._durable_folders: set[str] = set()
         self._read_from: set[str] = set()
+        self._in_doubt: set[str] = set()
         self._sync_lock = Lock()
         self._leftovers_removed = False
         self._failed_sync = ""
@@ -70,6 +71,7 @@ class LocalStorage:
     def get(self, name: str) -> bytes:
         check_name(name)
         with self._failures(f"read {name}", name):
+            self._settle_doubt(name)
             handle = self._files.open(name)
             try:
                 data = self._read(handle, name, 0, self._files.fstat(handle).size_bytes)
@@ -136,9 +138,17 @@ class LocalStorage:
         folder = _folder_of(name)
         self._make_folder(folder)
         with self._temporary_file(data) as temporary:
+            self._in_doubt.add(name)
             is_new = self._link(temporary, name)
         self._sync_folder(folder)
+        self._in_doubt.discard(name)
         return is_new
+
+    def _settle_doubt(self, name: str) -> None:
+        """Whoever looks whether a put that failed has happened may take yes for durable: so it has to be."""
+        if name in self._in_doubt:
+            self._sync_folder(_folder_of(name))
+            self._in_doubt.discard(name)
 
     @contextmanager
     def _temporary_file(self, data: memoryview) -> Iterator[str]:
@@ -182,11 +192,7 @@ class LocalStorage:
     # Before a change
 
     def _begin_change(self) -> None:
-        if self._failed_sync:
-            raise StorageError(
-                f"{self._location}: {self._failed_sync} could not be made durable; nothing more is written",
-                hint="Look into the system log, then run the command again.",
-            )
+        self._refuse_after_failed_sync()
         if not self._leftovers_removed:
             self._leftovers_removed = True
             self._remove_leftovers()
@@ -195,7 +201,7 @@ class LocalStorage:
                 self._sync_folder(self._read_from.pop())
 
     def _sync_folder(self, folder: str) -> None:
-        """After a failure the kernel may call the next sync a success: it must not be asked again."""
+        self._refuse_after_failed_sync()
         try:
             self._files.fsync_folder(folder)
         except FileNotFoundError:
@@ -203,6 +209,14 @@ class LocalStorage:
         except OSError:
             self._failed_sync = folder
             raise
+
+    def _refuse_after_failed_sync(self) -> None:
+        """The kernel tells of a lost write once and may call the next sync a success: never ask it again."""
+        if self._failed_sync:
+            raise StorageError(
+                f"{self._location}: {self._failed_sync} could not be made durable; nothing more is written",
+                hint="Look into the system log, then run the command again.",
+            )
 
     def _remove_leftovers(self) -> None:
         """Remove the temporary files of dead writers: those whose lock nobody holds."""
