@@ -14,7 +14,6 @@ from stillframe.repository.log import Entry
 from stillframe.repository.operations import Put, Steps
 from stillframe.repository.packs import PackKind, PackRow, SealedPack
 from stillframe.repository.points import RecoveryPoint
-from stillframe.repository.segments import encode_segment, segment_of_packs
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,8 @@ class Draft:
         return number
 
     def _put_segment(self) -> Steps[None]:
+        from stillframe.repository.segments import encode_segment, segment_of_packs
+
         with self._lock:
             packs, self._packs = self._packs, []
         if packs:

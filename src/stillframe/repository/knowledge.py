@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from stillframe.repository.blobs import IdKeys
 from stillframe.repository.config import Config
 from stillframe.repository.entries import EntrySealer
 from stillframe.repository.errors import DamagedError
-from stillframe.repository.index import Index
 from stillframe.repository.keys import Bundle, Entropy
 from stillframe.repository.log import LogView
 from stillframe.repository.operations import Get, Steps
-from stillframe.repository.segments import decode_segment
 from stillframe.repository.state import State
 from stillframe.repository.storage.base import ObjectMissingError
 
+if TYPE_CHECKING:
+    from stillframe.repository.index import Index
+
 
 class Knowledge:
-    """Log and index of a repository as one process sees them; ``refresh`` brings both up to date."""
+    """Log and index of a repository as one process sees them; ``refresh`` brings both up to date.
+
+    The index is arrays, and numpy takes as long to import as a small repository's log to read: nothing here
+    imports it before the index is asked for.
+    """
 
     def __init__(self, config: Config, bundle: Bundle, entropy: Entropy = os.urandom) -> None:
         self.config = config
@@ -26,11 +32,20 @@ class Knowledge:
         self.entropy = entropy
         self.ids = IdKeys(bundle.id_key)
         self.log = LogView(EntrySealer(bundle, config.repository_id, entropy))
-        self.index = Index({})
+        self._index: Index | None = None
 
     @property
     def state(self) -> State:
         return self.log.state
+
+    @property
+    def index(self) -> Index:
+        """The index as of the last ``load_segments``; empty before."""
+        if self._index is None:
+            from stillframe.repository.index import Index
+
+            self._index = Index({})
+        return self._index
 
     def refresh(self) -> Steps[None]:
         """Read the log to its end, then the segments that are new."""
@@ -46,6 +61,9 @@ class Knowledge:
         Raises:
             DamagedError: a live segment is lost or damaged.
         """
+        from stillframe.repository.index import Index
+        from stillframe.repository.segments import decode_segment
+
         while self.index.segments.keys() != self.state.segments.keys():
             segments = {
                 name: segment for name, segment in self.index.segments.items() if name in self.state.segments
@@ -57,7 +75,7 @@ class Knowledge:
                     yield from self._explain_missing(name)
                     break
                 segments[name] = decode_segment(name, data, self.bundle)
-            self.index = Index(segments)
+            self._index = Index(segments)
 
     def _explain_missing(self, name: str) -> Steps[None]:
         """A segment may be gone because a newer entry dropped it; if not, it is lost."""

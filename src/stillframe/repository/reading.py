@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from stillframe.repository.blobs import BlobType, BytesLike
 from stillframe.repository.errors import DamagedError
-from stillframe.repository.index import Location
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.nodes import Node, decode_node
 from stillframe.repository.operations import drive
 from stillframe.repository.packs import PREFIX_BYTES, PackKind, PackOpener, pack_opener
 from stillframe.repository.storage.base import ObjectMissingError, Storage
+
+if TYPE_CHECKING:
+    from stillframe.repository.index import Location
 
 _OPENERS = 512
 _NODES = 4096

@@ -7,13 +7,12 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stillframe.repository.blobs import BlobType, BytesLike
 from stillframe.repository.config import CONFIG_NAME, Config, read_config, verify_config
 from stillframe.repository.draft import Draft
-from stillframe.repository.errors import NoRepositoryError, WrongKeyError
-from stillframe.repository.index import Index
+from stillframe.repository.errors import NoRepositoryError
 from stillframe.repository.keys import Bundle, Entropy
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
@@ -23,7 +22,11 @@ from stillframe.repository.points import RecoveryPoint, format_time
 from stillframe.repository.reading import BlobReader
 from stillframe.repository.slots import Slot, seal_with_passphrase, seal_with_recovery_key
 from stillframe.repository.state import State
-from stillframe.repository.storage.base import ObjectMissingError, Storage
+from stillframe.repository.storage.base import Storage
+from stillframe.repository.unlocking import load_config
+
+if TYPE_CHECKING:
+    from stillframe.repository.index import Index
 
 
 def create_repository(
@@ -90,36 +93,6 @@ def open_repository(storage: Storage, unlock: Unlock, *, entropy: Entropy = os.u
     repository = Repository(storage, Knowledge(config, bundle, entropy))
     repository.read_log()
     return repository
-
-
-def load_config(storage: Storage) -> bytes:
-    """The bytes of ``config``; needs no key."""
-    try:
-        return storage.get(CONFIG_NAME)
-    except ObjectMissingError:
-        raise NoRepositoryError(
-            f"{storage.location}: is no Stillframe repository",
-            hint=f"Make one: stillframe repo init --repo {storage.location}",
-        ) from None
-
-
-def unlock_slots(storage: Storage, config: Config, secret: str) -> Bundle:
-    """Try a passphrase or recovery key on the repository's slots."""
-    for slot in read_slots(storage, config):
-        try:
-            return slot.unlock(secret)
-        except WrongKeyError:
-            continue
-    raise WrongKeyError(
-        f"{storage.location}: the passphrase or recovery key is wrong",
-        hint="Any passphrase of `stillframe repo key list` or the printed recovery key opens it.",
-    )
-
-
-def read_slots(storage: Storage, config: Config) -> list[Slot]:
-    """The repository's own slots; those of an init that was cut off are passed over."""
-    slots = [Slot.from_bytes(storage.get(name), name) for name in sorted(storage.list("keys/"))]
-    return [slot for slot in slots if slot.repository_id == config.repository_id]
 
 
 class Repository:
