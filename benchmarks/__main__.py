@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         results, facts = run(options, console)
-    except (CommandFailedError, WrongDiskError, OSError) as error:
+    except (CommandFailedError, WrongDiskError, subprocess.CalledProcessError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     tables = report.tables(results, verdicts(results))
@@ -65,11 +66,12 @@ def run(options: Options, console: Console) -> tuple[Results, dict[str, str]]:
     try:
         facts = machine.facts(options.folder, options.contestants)
         results = Results()
-        if options.measures:
-            _run_rounds(options, results, console)
         for name in CASES if options.scale else ():
             console.print(f"scale: {name}")
             results.figures += run_case(name, options.folder / name)
+            shutil.rmtree(options.folder / name)
+        if options.measures:
+            _run_rounds(options, results, console)
         return results, facts
     finally:
         shutil.rmtree(options.folder)

@@ -24,9 +24,10 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost of a tree. ``tree_bytes`` is all of it, ``written_bytes`` what the changes write anew."""
+    """Cost of a tree: ``nodes`` and ``tree_bytes`` of all of it; what the changes write anew."""
 
     height: int
+    nodes: int
     tree_bytes: int
     written_nodes: int
     written_bytes: int
@@ -47,7 +48,7 @@ def cost(disk_bytes: int, block_bytes: int, fan_out: int, changes: int, seed: in
         written_bytes += int(_node_bytes(touched, children, fan_out).sum())
         children = width
     tree_bytes = sum(widths) * (HEADER_BYTES + KEEPING_BYTES) + (blocks + sum(widths) - 1) * REFERENCE_BYTES
-    return Cost(len(widths) - 1, tree_bytes, written_nodes, written_bytes)
+    return Cost(len(widths) - 1, sum(widths), tree_bytes, written_nodes, written_bytes)
 
 
 def _widths(blocks: int, fan_out: int) -> list[int]:

@@ -55,9 +55,11 @@ def measure(
 
 
 def settings_to_measure(block_bytes: int, level: int, pack_bytes: int) -> list[Settings]:
-    """All blocks with all levels, and all packs with the block and level given."""
+    """All blocks with all levels; all packs, and trials of all levels, with the block and level given."""
     grid = [Settings(block, each, pack_bytes) for block in BLOCKS_BYTES for each in LEVELS]
-    return [*grid, *(Settings(block_bytes, level, pack) for pack in PACKS_BYTES if pack != pack_bytes)]
+    packs = [Settings(block_bytes, level, pack) for pack in PACKS_BYTES]
+    trials = [Settings(block_bytes, each, pack_bytes, trial=True) for each in LEVELS]
+    return list(dict.fromkeys([*grid, *packs, *trials]))
 
 
 def seconds(outcomes: Outcomes, settings: Settings) -> float:
@@ -81,10 +83,25 @@ def tables(outcomes: Outcomes, chosen: Settings, disk_bytes: int) -> list[Rows]:
     return [
         Rows("MiB/s of the disk", heads, tuple((name, *map(speed, row)) for name, row in named)),
         Rows("Stored, share of the disk", heads, tuple((name, *map(stored, row)) for name, row in named)),
+        _trials(outcomes, chosen, disk_bytes),
         _packs(outcomes, chosen, disk_bytes),
         _stages(outcomes, chosen),
         _fan_outs(),
     ]
+
+
+def _trials(outcomes: Outcomes, chosen: Settings, disk_bytes: int) -> Rows:
+    def cell(level: int, *, trial: bool) -> str:
+        settings = Settings(chosen.block_bytes, level, chosen.pack_bytes, trial=trial)
+        share = outcomes[settings][0].stored_bytes / disk_bytes
+        return f"{disk_bytes / MIB / seconds(outcomes, settings):.0f} ({share:.3f})"
+
+    rows = tuple(
+        (name, *(cell(level, trial=trial) for level in LEVELS))
+        for name, trial in (("every block compressed", False), ("after a trial of 64 KiB", True))
+    )
+    title = f"MiB/s (share stored), blocks of {format_size(chosen.block_bytes)}"
+    return Rows(title, ("compression", *(f"zstd {level}" for level in LEVELS)), rows)
 
 
 def _packs(outcomes: Outcomes, chosen: Settings, disk_bytes: int) -> Rows:

@@ -32,6 +32,7 @@ STRETCH_BYTES = 4 << 20
 TAG_BYTES = 16
 ASSOCIATED_BYTES = 66
 SPARE_PACKS = 2
+TRIAL_BYTES, TRIAL_PAYS = 64 << 10, 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Settings:
     level: int
     pack_bytes: int
     threads: int = 2
+    trial: bool = False
+    """Compress 64 KiB from the middle of a block first, and the block only if those shrink by 5 %."""
 
 
 @dataclass(slots=True)
@@ -187,10 +190,8 @@ class _Worker:
 
     def _store(self, identity: bytes, block: memoryview) -> None:
         with _stage(self.outcome, "compress"):
-            coded: memoryview | bytes = self._compressor.compress(block, zstd.ZstdCompressor.FLUSH_FRAME)
-        compressed = len(coded) < len(block)
-        if not compressed:
-            coded = block
+            coded = self._encode(block)
+        compressed = coded is not block
         nonce, associated = self._count.to_bytes(12, "little"), identity.ljust(ASSOCIATED_BYTES)
         room = memoryview(self._pack)[self._filled_bytes : self._filled_bytes + len(coded) + TAG_BYTES]
         with _stage(self.outcome, "encrypt"):
@@ -202,6 +203,20 @@ class _Worker:
         if self._filled_bytes >= self._settings.pack_bytes:
             self._end_pack()
             self._begin_pack()
+
+    def _encode(self, block: memoryview) -> memoryview | bytes:
+        """The block compressed, or the block itself where that does not pay."""
+        if self._settings.trial:
+            middle = max(0, (len(block) - TRIAL_BYTES) // 2)
+            tried = block[middle : middle + TRIAL_BYTES]
+            if len(self._compress(tried)) > TRIAL_PAYS * len(tried):
+                return block
+        coded = self._compress(block)
+        return coded if len(coded) < len(block) else block
+
+    def _compress(self, data: memoryview) -> bytes:
+        packed: bytes = self._compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+        return packed
 
     def _prove(
         self, identity: bytes, nonce: bytes, associated: bytes, room: memoryview, *, compressed: bool

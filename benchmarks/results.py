@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmarks.contestants import Measure
 from benchmarks.measured import Taken
-from benchmarks.scale import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +20,14 @@ class Sample:
     round: int
     taken: Taken
     stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of scale, in the unit that its name ends with (``..._s``, ``..._bytes``)."""
+
+    name: str
+    value: float
 
 
 @dataclass(slots=True)

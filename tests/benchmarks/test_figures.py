@@ -6,8 +6,7 @@ import pytest
 from benchmarks.contestants import Measure
 from benchmarks.measured import Taken
 from benchmarks.report import markdown, tables
-from benchmarks.results import Results, Sample
-from benchmarks.scale import Figure
+from benchmarks.results import Figure, Results, Sample
 from benchmarks.targets import TARGETS, Memory, Stored, Target, Verdict, Wall, verdicts
 
 MIB = 1 << 20
