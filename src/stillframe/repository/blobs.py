@@ -91,10 +91,12 @@ def decode(codec: int, coded: BytesLike, length_bytes: int, origin: str) -> Byte
 
 
 def _decompress(coded: BytesLike, length_bytes: int, origin: str) -> bytes:
+    decompressor = zstd.ZstdDecompressor()
     try:
-        # The frame says its size first, so nothing can make us allocate more than the blob may have.
-        if zstd.get_frame_info(coded).decompressed_size != length_bytes:
-            raise DamagedError(f"{origin}: its frame is not {length_bytes} bytes long")
-        return zstd.decompress(coded)
+        # One frame, and never more than the blob may have: nothing can make us allocate without end.
+        plain: bytes = decompressor.decompress(coded, length_bytes + 1)
     except zstd.ZstdError as error:
         raise DamagedError(f"{origin}: cannot be decompressed ({error})") from error
+    if not decompressor.eof or decompressor.unused_data:
+        raise DamagedError(f"{origin}: is not one whole frame of {length_bytes} bytes")
+    return plain

@@ -60,7 +60,7 @@ class Config:
             "features": {operation: list(names) for operation, names in self.features.items()},
         }
         line = json.dumps(document, separators=(",", ":")).encode()
-        return line + b"\n" + _seal(line, bundle).encode() + b"\n"
+        return _sealed(line, bundle)
 
 
 def read_config(data: bytes) -> Config:
@@ -87,7 +87,7 @@ def read_config(data: bytes) -> Config:
             {operation: tuple(names) for operation, names in document["features"].items()},
         )
         _check(config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"config: is not a Stillframe repository's ({error})") from error
     return config
 
@@ -98,15 +98,16 @@ def verify_config(data: bytes, bundle: Bundle) -> None:
     Raises:
         WrongKeyError: it was not, or these keys are of another repository.
     """
-    line, _, seal = data.partition(b"\n")
-    if not hmac.compare_digest(_seal(line, bundle).encode(), seal.strip()):
+    line = data.split(b"\n", 1)[0]
+    if not hmac.compare_digest(_sealed(line, bundle), data):
         raise WrongKeyError(
             "config: its seal does not fit the keys; it was changed, or the keys are not its own"
         )
 
 
-def _seal(line: bytes, bundle: Bundle) -> str:
-    return blake3(line, key=derive("config", bundle.keys_of(1).metadata_key)).hexdigest()
+def _sealed(line: bytes, bundle: Bundle) -> bytes:
+    seal = blake3(line, key=derive("config", bundle.keys_of(1).metadata_key)).hexdigest()
+    return line + b"\n" + seal.encode() + b"\n"
 
 
 def _check(config: Config) -> None:

@@ -33,6 +33,12 @@ def checkpoint_name(number: int) -> str:
     return f"{CHECKPOINT_FOLDER}{number:020}"
 
 
+def checkpoint_number(name: str) -> int | None:
+    """The number in a checkpoint's name; None if that is not how checkpoints are named."""
+    digits = name.removeprefix(CHECKPOINT_FOLDER)
+    return int(digits) if digits.isdecimal() and checkpoint_name(int(digits)) == name else None
+
+
 def entry_hash(data: bytes) -> bytes:
     """What the next entry calls ``previous``."""
     return blake3(data).digest()

@@ -13,10 +13,11 @@ from stillframe.repository.entries import (
     ENTRY_MAGIC,
     EntrySealer,
     checkpoint_name,
+    checkpoint_number,
     entry_hash,
     entry_name,
 )
-from stillframe.repository.errors import DamagedError
+from stillframe.repository.errors import DamagedError, UnknownFeatureError
 from stillframe.repository.operations import Get, ListNames, Put, Steps
 from stillframe.repository.points import format_time
 from stillframe.repository.state import State
@@ -38,6 +39,7 @@ class LogView:
     def __init__(self, sealer: EntrySealer) -> None:
         self._sealer = sealer
         self.state = State()
+        self._is_open = False
         self._deletions: list[tuple[int, frozenset[str]]] = []
 
     def deleted_since(self, number: int) -> frozenset[str]:
@@ -45,19 +47,27 @@ class LogView:
         return frozenset().union(*(names for entry, names in self._deletions if entry > number))
 
     def open(self) -> Steps[None]:
-        """Read everything."""
-        self.state = yield from self._newest_checkpoint()
+        """Read everything.
+
+        A checkpoint stands for the entries before it only the first time: later it would hide the deletions
+        among them from ``deleted_since``.
+        """
+        if not self._is_open:
+            self.state = yield from self._newest_checkpoint()
+            self._is_open = True
         yield from self.catch_up()
 
     def _newest_checkpoint(self) -> Steps[State]:
-        """Checkpoints only save time: one that is missing or damaged costs reading more entries."""
+        """Checkpoints only save time: one that cannot be used costs reading more entries."""
         names: list[str] = yield ListNames(CHECKPOINT_FOLDER)
         for name in sorted(names, reverse=True):
-            number = int(name.removeprefix(CHECKPOINT_FOLDER))
+            number = checkpoint_number(name)
+            if number is None:
+                continue
             try:
                 data: bytes = yield Get(name)
                 return State.from_json(self._sealer.open(CHECKPOINT_MAGIC, number, data, name), name)
-            except (ObjectMissingError, DamagedError):
+            except (StorageError, DamagedError, UnknownFeatureError):
                 continue
         return State()
 
@@ -84,8 +94,11 @@ class LogView:
         """Add one entry; its number is the result (format, section 2, law 3)."""
         yield from self.catch_up()
         while True:
+            known = self.state.number
             entry = yield from build()
-            number = self.state.number + 1
+            if self.state.number != known:
+                continue  # build had to read on, so what it made sure of first may not hold any more
+            number = known + 1
             document = {
                 **entry,
                 "previous": self.state.last_hash.hex(),
