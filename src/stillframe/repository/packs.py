@@ -98,11 +98,14 @@ class PackBuilder:
         self._directory_cipher = AESGCM(derive("directory", keys.metadata_key + self._salt))
         self._rows: list[PackRow] = []
         self._target_bytes = pack_bytes
-        self._buffer = bytearray(self._header + sealed)
+        self._used_bytes = len(self._header) + len(sealed)
+        # Reserved at once, so that it never moves while it grows; untouched pages cost nothing.
+        self._buffer = bytearray(pack_bytes + (1 << 16))
+        self._buffer[: self._used_bytes] = self._header + sealed
 
     @property
     def size_bytes(self) -> int:
-        return len(self._buffer)
+        return self._used_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -110,16 +113,17 @@ class PackBuilder:
 
     @property
     def is_full(self) -> bool:
-        return len(self._buffer) >= self._target_bytes
+        return self._used_bytes >= self._target_bytes
 
     def add(
         self, blob_id: bytes, kind: BlobType, codec: Codec, coded: BytesLike, length_bytes: int
     ) -> PackRow:
         """Encrypt a blob into the pack."""
-        offset_bytes = len(self._buffer)
-        encrypted = self._cipher.encrypt(_nonce(offset_bytes), coded, _aad(self._salt, kind, codec, blob_id))
-        row = PackRow(blob_id, kind, codec, offset_bytes, len(encrypted), length_bytes)
-        self._buffer += encrypted
+        offset_bytes, stored_bytes = self._used_bytes, len(coded) + TAG_BYTES
+        aad = _aad(self._salt, kind, codec, blob_id)
+        with self._room(stored_bytes) as room:
+            self._cipher.encrypt_into(_nonce(offset_bytes), coded, aad, room)
+        row = PackRow(blob_id, kind, codec, offset_bytes, stored_bytes, length_bytes)
         self._rows.append(row)
         return row
 
@@ -129,8 +133,16 @@ class PackBuilder:
         A fault of memory or of a library shows here, while the source can still be read (peers lost data to
         compressor bugs that only a later restore showed).
         """
-        stored = bytes(memoryview(self._buffer)[row.offset_bytes : row.offset_bytes + row.stored_bytes])
-        return _open_blob(self._cipher, self._salt, row, stored, "a pack being written")
+        with memoryview(self._buffer)[row.offset_bytes : row.offset_bytes + row.stored_bytes] as stored:
+            return _open_blob(self._cipher, self._salt, row, stored, "a pack being written")
+
+    def _room(self, length_bytes: int) -> memoryview:
+        """The next so many bytes of the pack, to be filled."""
+        start, end = self._used_bytes, self._used_bytes + length_bytes
+        if end > len(self._buffer):
+            self._buffer.extend(bytes(end - len(self._buffer)))
+        self._used_bytes = end
+        return memoryview(self._buffer)[start:end]
 
     def seal(self) -> SealedPack:
         """Close the pack with its directory; the builder must not be used afterwards."""
@@ -139,8 +151,11 @@ class PackBuilder:
             for r in self._rows
         )
         directory = self._directory_cipher.encrypt(ZERO_NONCE, rows, self._header)
-        self._buffer += directory + TRAILER.pack(len(directory), TRAILER_MAGIC)
-        return SealedPack(blake3(self._buffer).digest(), self._kind, self._buffer, tuple(self._rows))
+        ending = directory + TRAILER.pack(len(directory), TRAILER_MAGIC)
+        with self._room(len(ending)) as room:
+            room[:] = ending
+        data = memoryview(self._buffer)[: self._used_bytes]
+        return SealedPack(blake3(data).digest(), self._kind, data, tuple(self._rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,15 +80,21 @@ def store_unless_zero(store: StoreNode, height: int, entries: list[NodeEntry]) -
 
 def update_tree(
     root: bytes | None,
+    old_block_count: int,
     block_count: int,
     fan_out: int,
     updates: Iterable[tuple[int, NodeEntry]],
     read: ReadNode,
     store: StoreNode,
 ) -> bytes | None:
-    """The root after replacing some blocks, given in ascending order; untouched subtrees are never read."""
-    height = height_for(block_count, fan_out)
-    return _Update(fan_out, updates, read, store).apply(root, height, 0)
+    """The root after replacing some blocks, given in ascending order; untouched subtrees are never read.
+
+    The disk may have grown: the old root becomes the first child of the new one.
+    """
+    assert block_count >= old_block_count, "a disk that shrank is built anew"
+    update = _Update(fan_out, updates, read, store)
+    old_height = height_for(old_block_count, fan_out)
+    return update.grown(root, old_height, height_for(block_count, fan_out))
 
 
 class _Update:
@@ -105,13 +111,28 @@ class _Update:
         self._store = store
         self._next = next(self._updates, None)
 
+    def grown(self, root: bytes | None, root_height: int, height: int) -> bytes | None:
+        """The updated root at a height that the old root may not reach."""
+        if height == root_height:
+            return self.apply(root, height, 0)
+        entries: list[NodeEntry] = [None] * self._fan_out
+        entries[0] = self.grown(root, root_height, height - 1)
+        self._replace(entries, height, 0)
+        return store_unless_zero(self._store, height, entries)
+
     def apply(self, node_id: bytes | None, height: int, first_block: int) -> bytes | None:
-        span = self._fan_out**height
-        end = first_block + span * self._fan_out
+        end = first_block + self._fan_out ** (height + 1)
         if self._next is None or self._next[0] >= end:
             return node_id
         entries = list(self._read(node_id, height).entries) if node_id else []
         entries += [None] * (self._fan_out - len(entries))
+        self._replace(entries, height, first_block)
+        return store_unless_zero(self._store, height, entries)
+
+    def _replace(self, entries: list[NodeEntry], height: int, first_block: int) -> None:
+        """Bring the children up to date, as far as there are updates for them."""
+        span = self._fan_out**height
+        end = first_block + span * self._fan_out
         while self._next is not None and self._next[0] < end:
             block, entry = self._next
             child = (block - first_block) // span
@@ -119,20 +140,26 @@ class _Update:
                 entries[child] = entry
                 self._next = next(self._updates, None)
             else:
-                below = entries[child]
-                assert not below or isinstance(below, bytes)
-                entries[child] = self.apply(below or None, height - 1, first_block + child * span)
-        return store_unless_zero(self._store, height, entries)
+                entries[child] = self.apply(_child(entries[child]), height - 1, first_block + child * span)
 
 
-def grow(
-    root: bytes | None, old_blocks: int, new_blocks: int, fan_out: int, store: StoreNode
-) -> bytes | None:
-    """The root of the same contents in a larger disk: the old root becomes the first child."""
-    for height in range(height_for(old_blocks, fan_out) + 1, height_for(new_blocks, fan_out) + 1):
-        if root is not None:
-            root = store(height, [root])
-    return root
+def _child(entry: NodeEntry) -> bytes | None:
+    """An inner node's entry: decoding lets nothing else pass."""
+    assert entry is None or isinstance(entry, bytes)
+    return entry
+
+
+def block_entry(root: bytes | None, block: int, block_count: int, fan_out: int, read: ReadNode) -> NodeEntry:
+    """The entry of one block."""
+    entry: NodeEntry = root
+    for height in range(height_for(block_count, fan_out), -1, -1):
+        node_id = _child(entry)
+        if node_id is None:
+            return None
+        entries = read(node_id, height).entries
+        child = block // fan_out**height % fan_out
+        entry = entries[child] if child < len(entries) else None
+    return entry
 
 
 def walk_blocks(
@@ -159,9 +186,8 @@ def _walk(
             continue
         if height == 0:
             yield start, entry
-        else:
-            assert isinstance(entry, bytes)
-            yield from _walk(entry, height - 1, start, fan_out, read, first, end)
+        elif (below := _child(entry)) is not None:
+            yield from _walk(below, height - 1, start, fan_out, read, first, end)
 
 
 def changed_blocks(
@@ -190,7 +216,5 @@ def _compare(
         if height == 0:
             yield base + child, before, after
         else:
-            assert not isinstance(before, tuple)
-            assert before is None or isinstance(before, bytes)
-            assert after is None or isinstance(after, bytes)
-            yield from _compare(before, after, height - 1, base + child * span, fan_out, read)
+            below = base + child * span
+            yield from _compare(_child(before), _child(after), height - 1, below, fan_out, read)

@@ -1,0 +1,1 @@
+"""The strategies: how a machine is protected."""
