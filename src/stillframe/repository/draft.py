@@ -81,13 +81,15 @@ class Draft:
         from stillframe.repository.segments import encode_segment, segment_of_packs
 
         with self._lock:
-            packs, self._packs = self._packs, []
+            packs = list(self._packs)
         if packs:
             segment = segment_of_packs((p.kind, p.pack_id, p.size_bytes, p.rows) for p in packs)
             name, data = encode_segment(segment, self._knowledge.bundle, self._knowledge.entropy)
             yield Put(name, data)
             self._segments.append(name)
             self._new_objects.add(name)
+            with self._lock:  # only now: a commit that failed above may be tried again
+                del self._packs[: len(packs)]
 
     def _verify(self, bases: Sequence[str]) -> Steps[None]:
         """Law 3: what the entry builds on is still there after every entry read so far."""
@@ -106,10 +108,13 @@ class Draft:
     def _find_again(self, moved: Sequence[str]) -> Steps[None]:
         """Packs that the run counts on were collected; consolidation may have kept the blobs elsewhere."""
         yield from self._knowledge.load_segments()
+        joined = b"".join(self._reused[name] for name in moved)
+        blob_ids = [joined[start : start + ID_BYTES] for start in range(0, len(joined), ID_BYTES)]
+        found = self._knowledge.index.find(blob_ids)
+        if None in found:
+            raise ConflictError("blobs that this run counts on were collected before its commit")
         for name in moved:
-            joined = bytes(self._reused.pop(name))
-            blob_ids = [joined[start : start + ID_BYTES] for start in range(0, len(joined), ID_BYTES)]
-            for blob_id, location in zip(blob_ids, self._knowledge.index.find(blob_ids), strict=True):
-                if location is None:
-                    raise ConflictError("blobs that this run counts on were collected before its commit")
-                self.reuse(location.object_name, [blob_id])
+            del self._reused[name]
+        for blob_id, location in zip(blob_ids, found, strict=True):
+            assert location is not None
+            self.reuse(location.object_name, [blob_id])

@@ -18,7 +18,7 @@ from stillframe.repository.entries import (
     entry_name,
 )
 from stillframe.repository.errors import DamagedError, UnknownFeatureError
-from stillframe.repository.operations import Get, ListNames, Put, Steps
+from stillframe.repository.operations import Get, ListNames, Put, Steps, put_own
 from stillframe.repository.points import format_time
 from stillframe.repository.state import State
 from stillframe.repository.storage.base import ObjectMissingError, StorageError
@@ -106,7 +106,7 @@ class LogView:
                 "software": __version__,
             }
             data = self._sealer.seal(ENTRY_MAGIC, number, document)
-            if (yield from _put_entry(entry_name(number), data)):
+            if (yield from put_own(entry_name(number), data)):
                 self._apply(number, data, document)
                 if number % CHECKPOINT_EVERY == 0:
                     yield from self.write_checkpoint()
@@ -122,23 +122,3 @@ class LogView:
             )
         except StorageError:
             return
-
-
-def _put_entry(name: str, data: bytes) -> Steps[bool]:
-    """Put an entry; True if it is there and ours, even if the storage said otherwise.
-
-    A put may fail and yet have happened, or be repeated below us and find its own first try: what lies there
-    decides.
-    """
-    try:
-        created: bool = yield Put(name, data)
-    except StorageError as failure:
-        try:
-            there: bytes = yield Get(name)
-        except StorageError:
-            raise failure from None
-        return there == data
-    if created:
-        return True
-    there = yield Get(name)
-    return there == data

@@ -65,6 +65,26 @@ Result = TypeVar("Result")
 Steps = Generator[Operation, Any, Result]
 
 
+def put_own(name: str, data: BytesLike) -> Steps[bool]:
+    """Put an object whose bytes no other writer would put; True if it is there and ours.
+
+    A put may fail and yet have happened, or be repeated below us and find its own first try: what lies there
+    decides.
+    """
+    try:
+        created: bool = yield Put(name, data)
+    except StorageError as failure:
+        try:
+            there: bytes = yield Get(name)
+        except StorageError:
+            raise failure from None
+        return there == data
+    if created:
+        return True
+    there = yield Get(name)
+    return there == data
+
+
 def perform(operation: Operation, storage: Storage) -> Any:
     """Carry out one operation."""
     match operation:

@@ -17,12 +17,12 @@ from stillframe.repository.keys import Bundle, Entropy
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
 from stillframe.repository.nodes import Node
-from stillframe.repository.operations import Put, Steps, drive
+from stillframe.repository.operations import Get, Put, Steps, drive, put_own
 from stillframe.repository.points import RecoveryPoint, format_time
 from stillframe.repository.reading import BlobReader
 from stillframe.repository.slots import Slot, seal_with_passphrase, seal_with_recovery_key
 from stillframe.repository.state import State
-from stillframe.repository.storage.base import Storage
+from stillframe.repository.storage.base import ObjectMissingError, Storage
 from stillframe.repository.unlocking import load_config
 
 if TYPE_CHECKING:
@@ -68,11 +68,16 @@ def create_repository(
 
 def _create(slots: Iterable[Slot], config_bytes: bytes) -> Steps[None]:
     """``config`` comes last: a repository exists when it does."""
+    try:
+        yield Get(CONFIG_NAME)
+    except ObjectMissingError:
+        pass
+    else:
+        raise NoRepositoryError("there is a repository already at this place; nothing was changed")
     for slot in slots:
         yield Put(slot.object_name, slot.to_bytes())
-    created: bool = yield Put(CONFIG_NAME, config_bytes)
-    if not created:
-        raise NoRepositoryError("there is a repository already at this place; nothing was changed")
+    if not (yield from put_own(CONFIG_NAME, config_bytes)):
+        raise NoRepositoryError("another repository was made at this place meanwhile; it was not changed")
 
 
 Unlock = Callable[[Config], Bundle]
@@ -167,6 +172,7 @@ class Repository:
 
         def build() -> Steps[Entry]:
             yield from ()
+            self.state.require_known("forget")
             return {"kind": "forget", "points": wanted, "reason": reason}
 
         with self._lock:

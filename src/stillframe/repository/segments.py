@@ -216,6 +216,8 @@ def decode_segment(name: str, data: BytesLike, bundle: Bundle) -> Segment:
 
 
 def _parse_payload(name: str, payload: bytes) -> Segment:
+    if len(payload) < _COUNTS.size:
+        raise DamagedError(f"{name}: is too short to be an index segment")
     packs, rows = _COUNTS.unpack_from(payload)
     expected = _COUNTS.size + packs * (ID_BYTES + 9) + rows * (ID_BYTES + 18)
     if len(payload) != expected:

@@ -69,8 +69,10 @@ class Slot:
                 bytes.fromhex(document["sealed"]),
             )
             slot._aad()
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"{name}: is no key slot ({error})") from error
+        if slot.object_name != name:
+            raise DamagedError(f"{name}: is a copy of the key slot {slot.object_name}")
         return slot
 
     def _aad(self) -> bytes:
@@ -146,18 +148,22 @@ def _seal(
 def _passphrase_key(passphrase: str, kdf: dict[str, Any], name: str) -> bytes:
     try:
         memory_kib, iterations, lanes = int(kdf["memory_kib"]), int(kdf["iterations"]), int(kdf["lanes"])
+        if memory_kib > _MAX_MEMORY_KIB or iterations > _MAX_ITERATIONS or lanes > _MAX_LANES:
+            raise DamagedError(f"{name}: asks for more work than any slot is allowed to")
         salt = bytes.fromhex(kdf["salt"])
-    except (KeyError, ValueError, TypeError) as error:
+        argon2 = Argon2id(salt=salt, length=32, iterations=iterations, lanes=lanes, memory_cost=memory_kib)
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise DamagedError(f"{name}: has unusable parameters ({error})") from error
-    if memory_kib > _MAX_MEMORY_KIB or iterations > _MAX_ITERATIONS or lanes > _MAX_LANES:
-        raise DamagedError(f"{name}: asks for more work than any slot is allowed to")
+    return argon2.derive(_utf8(passphrase))
+
+
+def _utf8(passphrase: str) -> bytes:
     try:
-        kdf_object = Argon2id(
-            salt=salt, length=32, iterations=iterations, lanes=lanes, memory_cost=memory_kib
-        )
-    except ValueError as error:
-        raise DamagedError(f"{name}: has unusable parameters ({error})") from error
-    return kdf_object.derive(passphrase.encode())
+        return passphrase.encode()
+    except UnicodeEncodeError as error:
+        raise WrongKeyError(
+            "the passphrase is not valid UTF-8", hint="Check the terminal's locale."
+        ) from error
 
 
 def _recovery_wrapping_key(recovery_key: bytes, kdf: dict[str, Any]) -> bytes:

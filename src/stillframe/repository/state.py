@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stillframe.repository.entries import NO_PREVIOUS
-from stillframe.repository.errors import DamagedError
+from stillframe.repository.errors import DamagedError, UnknownFeatureError
 from stillframe.repository.points import RecoveryPoint
 
 UPLOAD_SURVIVES = 2
@@ -53,6 +53,18 @@ class State:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"log entry {number}: makes no sense ({error!r})") from error
         self.number, self.last_hash = number, digest
+
+    def require_known(self, operation: str) -> None:
+        """Refuse what could harm the objects of entries that this version does not understand.
+
+        Raises:
+            UnknownFeatureError: there are such entries.
+        """
+        if self.unknown:
+            raise UnknownFeatureError(
+                f"the log has entries of unknown kind ({', '.join(sorted(self.unknown))}): cannot {operation}",
+                hint="Use a newer version of Stillframe.",
+            )
 
     def _add_segments(self, names: list[str]) -> None:
         self.segments.update(dict.fromkeys(names))

@@ -94,7 +94,9 @@ def update_tree(
     assert block_count >= old_block_count, "a disk that shrank is built anew"
     update = _Update(fan_out, updates, read, store)
     old_height = height_for(old_block_count, fan_out)
-    return update.grown(root, old_height, height_for(block_count, fan_out))
+    updated = update.grown(root, old_height, height_for(block_count, fan_out))
+    assert update.is_done, "an update lies beyond the end of the disk"
+    return updated
 
 
 class _Update:
@@ -110,6 +112,10 @@ class _Update:
         self._read = read
         self._store = store
         self._next = next(self._updates, None)
+
+    @property
+    def is_done(self) -> bool:
+        return self._next is None
 
     def grown(self, root: bytes | None, root_height: int, height: int) -> bytes | None:
         """The updated root at a height that the old root may not reach."""
@@ -135,6 +141,7 @@ class _Update:
         end = first_block + span * self._fan_out
         while self._next is not None and self._next[0] < end:
             block, entry = self._next
+            assert block >= first_block, f"block {block} comes out of order"
             child = (block - first_block) // span
             if height == 0:
                 entries[child] = entry

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from stillframe.repository.config import CONFIG_NAME, Config
-from stillframe.repository.errors import NoRepositoryError, WrongKeyError
+from stillframe.repository.errors import DamagedError, NoRepositoryError, WrongKeyError
 from stillframe.repository.keys import Bundle
 from stillframe.repository.slots import RECOVERY, Slot, looks_like_recovery_key
 from stillframe.repository.storage.base import ObjectMissingError, Storage
@@ -29,12 +29,16 @@ def load_config(storage: Storage) -> bytes:
 
 
 def read_slots(storage: Storage, config: Config) -> list[Slot]:
-    """The repository's own slots; those of an init that was cut off are passed over."""
+    """The repository's own slots.
+
+    Those of an init that was cut off are passed over, and so is what is damaged: one bad object in the storage
+    must not lock out who holds a good key.
+    """
     slots = []
     for name in sorted(storage.list(SLOT_FOLDER)):
         try:
             slot = Slot.from_bytes(storage.get(name), name)
-        except ObjectMissingError:  # removed since it was listed
+        except (ObjectMissingError, DamagedError):  # missing: removed since it was listed
             continue
         if slot.repository_id == config.repository_id:
             slots.append(slot)
@@ -56,7 +60,7 @@ def open_a_slot(storage: Storage, config: Config, secret: str) -> tuple[Slot, Bu
     for slot in _likeliest_first(slots, secret):
         try:
             return slot, slot.unlock(secret)
-        except WrongKeyError:
+        except (WrongKeyError, DamagedError):
             continue
     raise WrongKeyError(
         f"{storage.location}: the passphrase or recovery key is wrong",
