@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from stillframe.disk.parents import FileIdentity, check_chain, find_parent
+from stillframe.disk.parents import FileIdentity, check_chain, find_parent, identity
 from stillframe.disk.reader import FileReader, RandomReader
 from stillframe.disk.vhdx.errors import UnsupportedVhdxError, WrongParentError
 from stillframe.disk.vhdx.image import Image, open_image
@@ -25,7 +24,7 @@ def open_chain(reader: RandomReader, path: Path | None, search: Sequence[Path]) 
     """
     pages = MapPages()
     images = [open_image(reader, path, pages)]
-    identities = [] if path is None else [_identity(path)]
+    identities = [identity(reader)] if isinstance(reader, FileReader) else []
     try:
         while images[-1].locator is not None:
             images.append(_open_parent(images[-1], search, pages, identities))
@@ -48,20 +47,14 @@ def _open_parent(
     path = find_parent(child.path, child.locator.paths, search, told_by=child.name)
     reader = FileReader(path)
     try:
-        identity = _identity(path)
-        check_chain(child.name, identity, identities)
-        identities.append(identity)
+        check_chain(child.name, identity(reader), identities)
+        identities.append(identity(reader))
         parent = open_image(reader, path, pages)
         _check_linkage(child, parent)
     except StillframeError:
         reader.close()
         raise
     return parent
-
-
-def _identity(path: Path) -> FileIdentity:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def _check_linkage(child: Image, parent: Image) -> None:
