@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from stillframe.repository.blobs import IdKeys
@@ -24,6 +25,8 @@ class Knowledge:
 
     The index is arrays, and numpy takes as long to import as a small repository's log to read: nothing here
     imports it before the index is asked for.
+
+    Generators that advance it are driven under ``lock``, one at a time.
     """
 
     def __init__(self, config: Config, bundle: Bundle, entropy: Entropy = os.urandom) -> None:
@@ -32,6 +35,7 @@ class Knowledge:
         self.entropy = entropy
         self.ids = IdKeys(bundle.id_key)
         self.log = LogView(EntrySealer(bundle, config.repository_id, entropy))
+        self.lock = threading.RLock()
         self._index: Index | None = None
 
     @property

@@ -32,6 +32,8 @@ class PointDisk:
     root: bytes | None
     source: str = ""
     excluded: tuple[tuple[int, int], ...] = ()
+    unknown: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Members that a newer version wrote; they are kept."""
 
     @property
     def block_count(self) -> int:
@@ -39,6 +41,7 @@ class PointDisk:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            **self.unknown,
             "name": self.name,
             "disk_id": self.disk_id,
             "size_bytes": self.geometry.size_bytes,
@@ -64,6 +67,7 @@ class PointDisk:
             bytes.fromhex(document["root"]) if document["root"] else None,
             document["source"],
             tuple((offset, length) for offset, length in document["excluded"]),
+            _unknown(document, _DISK_MEMBERS),
         )
 
 
@@ -88,6 +92,8 @@ class RecoveryPoint:
     tags: Mapping[str, str] = field(default_factory=dict)
     number: int = 0
     """The log entry that made it; 0 before the commit."""
+    unknown: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Members that a newer version wrote; they are kept."""
 
     def at_number(self, number: int) -> RecoveryPoint:
         return replace(self, number=number)
@@ -97,6 +103,7 @@ class RecoveryPoint:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            **self.unknown,
             "id": self.point_id,
             "machine": self.machine,
             "time": format_time(self.time),
@@ -139,9 +146,14 @@ class RecoveryPoint:
                 document["pinned"],
                 document["tags"],
                 number,
+                _unknown(document, _POINT_MEMBERS),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"log entry {number}: holds no recovery point ({error!r})") from error
+
+
+def _unknown(document: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in known}
 
 
 def format_time(moment: datetime) -> str:
@@ -154,3 +166,39 @@ def parse_time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"a time without a zone: {text!r}")
     return moment
+
+
+# What this version knows; "number" is in checkpoints only.
+_DISK_MEMBERS = frozenset(
+    (
+        "name",
+        "disk_id",
+        "size_bytes",
+        "logical_sector_bytes",
+        "physical_sector_bytes",
+        "block_bytes",
+        "root",
+        "source",
+        "excluded",
+    )
+)
+_POINT_MEMBERS = frozenset(
+    (
+        "id",
+        "machine",
+        "time",
+        "host_clock_offset_ms",
+        "set",
+        "consistency",
+        "consistency_reason",
+        "kind",
+        "reason",
+        "parent",
+        "disks",
+        "documents",
+        "statistics",
+        "pinned",
+        "tags",
+        "number",
+    )
+)

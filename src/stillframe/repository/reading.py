@@ -28,7 +28,6 @@ class BlobReader:
         self._storage = storage
         self._knowledge = knowledge
         self._lock = threading.Lock()
-        self._refreshing = threading.Lock()
         self._openers: OrderedDict[str, PackOpener] = OrderedDict()
         self._nodes: OrderedDict[bytes, Node] = OrderedDict()
 
@@ -78,7 +77,7 @@ class BlobReader:
         return node
 
     def _look_again(self, blob_id: bytes, seen: Location | None) -> Location:
-        with self._refreshing:
+        with self._knowledge.lock:
             drive(self._knowledge.refresh(), self._storage)
         location = self._knowledge.index.find_one(blob_id)
         if location is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -106,7 +105,7 @@ class Repository:
     def __init__(self, storage: Storage, knowledge: Knowledge) -> None:
         self.storage = storage
         self.knowledge = knowledge
-        self._lock = threading.RLock()
+        self._lock = knowledge.lock
         self._reader = BlobReader(storage, knowledge)
         self._indexed = False
 

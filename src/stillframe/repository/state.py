@@ -18,7 +18,24 @@ class Window:
     """The head of a CDP window, and the blobs that it keeps alive."""
 
     head: Any
-    roots: tuple[bytes, ...]
+    blobs: tuple[bytes, ...]
+    trees: tuple[tuple[bytes, int], ...]
+    """Nodes and their heights; all that they reach lives."""
+
+    @classmethod
+    def from_json(cls, head: Any, blobs: list[str], trees: list[tuple[str, int]]) -> Window:
+        return cls(
+            head,
+            tuple(bytes.fromhex(blob) for blob in blobs),
+            tuple((bytes.fromhex(node), int(height)) for node, height in trees),
+        )
+
+    def to_json(self) -> tuple[Any, list[str], list[tuple[str, int]]]:
+        return (
+            self.head,
+            [blob.hex() for blob in self.blobs],
+            [(node.hex(), height) for node, height in self.trees],
+        )
 
 
 @dataclass
@@ -61,8 +78,9 @@ class State:
             UnknownFeatureError: there are such entries.
         """
         if self.unknown:
+            kinds = ", ".join(sorted(self.unknown))
             raise UnknownFeatureError(
-                f"the log has entries of unknown kind ({', '.join(sorted(self.unknown))}): cannot {operation}",
+                f"the log has entries of unknown kind ({kinds}): cannot {operation}",
                 hint="Use a newer version of Stillframe.",
             )
 
@@ -107,8 +125,8 @@ class State:
         if entry["head"] is None:
             self.windows.pop(entry["window"], None)
         else:
-            roots = tuple(bytes.fromhex(root) for root in entry["roots"])
-            self.windows[entry["window"]] = Window(entry["head"], roots)
+            window = Window.from_json(entry["head"], entry["blobs"], entry["trees"])
+            self.windows[entry["window"]] = window
 
     def to_json(self) -> dict[str, Any]:
         """The document of a checkpoint."""
@@ -120,10 +138,7 @@ class State:
             "suspects": sorted(self.suspects),
             "uploads": [[name, survived] for name, survived in self.uploads.items()],
             "tokens": [[*where, *what] for where, what in self.tokens.items()],
-            "windows": [
-                [name, window.head, [root.hex() for root in window.roots]]
-                for name, window in self.windows.items()
-            ],
+            "windows": [[name, *window.to_json()] for name, window in self.windows.items()],
             "unknown": sorted(self.unknown),
             "forgotten": self.forgotten,
         }
@@ -141,8 +156,8 @@ class State:
                 dict(document["uploads"]),
                 {(machine, disk): (token, point) for machine, disk, token, point in document["tokens"]},
                 {
-                    window: Window(head, tuple(bytes.fromhex(root) for root in roots))
-                    for window, head, roots in document["windows"]
+                    name: Window.from_json(head, blobs, trees)
+                    for name, head, blobs, trees in document["windows"]
                 },
                 set(document["unknown"]),
                 document["forgotten"],

@@ -31,8 +31,8 @@ def load_config(storage: Storage) -> bytes:
 def read_slots(storage: Storage, config: Config) -> list[Slot]:
     """The repository's own slots.
 
-    Those of an init that was cut off are passed over, and so is what is damaged: one bad object in the storage
-    must not lock out who holds a good key.
+    Those of an init that was cut off are passed over, and so is what is damaged: one bad object must not lock
+    out who holds a good key.
     """
     slots = []
     for name in sorted(storage.list(SLOT_FOLDER)):
