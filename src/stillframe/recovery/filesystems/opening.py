@@ -42,8 +42,12 @@ def open_file_system(volume: Volume) -> FileSystem:
         UnsupportedError: there is no parser for what the volume holds.
         CorruptInputError: the file system is damaged.
     """
-    parser = _PARSERS.get(volume.content)
-    if parser is None:
+    if volume.content not in _PARSERS:
         reason = _REASONS.get(volume.content, f"holds {volume.content}, for which there is no parser")
         raise UnsupportedError(f"{volume.name}: {reason}")
-    return parser(volume.open_reader())
+    return open_parser(volume.content, volume.open_reader())
+
+
+def open_parser(content: str, reader: RandomReader) -> FileSystem:
+    """The parser for a kind of file system, over any reader of it."""
+    return _PARSERS[content](reader)
