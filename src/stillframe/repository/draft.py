@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stillframe.repository.blobs import ID_BYTES
@@ -12,18 +11,8 @@ from stillframe.repository.errors import ConflictError
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
 from stillframe.repository.operations import Put, Steps
-from stillframe.repository.packs import PackKind, PackRow, SealedPack
+from stillframe.repository.packs import SealedPack, StoredPack
 from stillframe.repository.points import RecoveryPoint
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPack:
-    """A durable pack of this run, without its bytes."""
-
-    kind: PackKind
-    pack_id: bytes
-    size_bytes: int
-    rows: tuple[PackRow, ...]
 
 
 class Draft:
@@ -43,7 +32,7 @@ class Draft:
         created: bool = yield Put(pack.object_name, pack.data)
         assert created, f"{pack.object_name} exists, though its salt is fresh"
         with self._lock:
-            self._packs.append(StoredPack(pack.kind, pack.pack_id, len(pack.data), pack.rows))
+            self._packs.append(pack.stored)
             self._new_objects.add(pack.object_name)
 
     def reuse(self, pack_name: str, blob_ids: Iterable[bytes]) -> None:
@@ -83,7 +72,7 @@ class Draft:
         with self._lock:
             packs = list(self._packs)
         if packs:
-            segment = segment_of_packs((p.kind, p.pack_id, p.size_bytes, p.rows) for p in packs)
+            segment = segment_of_packs(packs)
             name, data = encode_segment(segment, self._knowledge.bundle, self._knowledge.entropy)
             yield Put(name, data)
             self._segments.append(name)

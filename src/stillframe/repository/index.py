@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.repository.blobs import BlobType, Codec
+from stillframe.repository.idsearch import Ids, find_rows, ids_array, prefixes_of
 from stillframe.repository.packs import PackKind, PackRow, pack_name
-from stillframe.repository.segments import Ids, Segment, ids_array, merge
+from stillframe.repository.segments import Segment, merge
 
 _SMALL_ROWS = 1 << 16
 """Segments below this are merged in memory, so that a look-up asks few tables."""
@@ -34,26 +35,11 @@ class _Table:
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
-        self._prefixes = _prefixes(segment.ids)
+        self._prefixes = prefixes_of(segment.ids)
 
-    def find(self, keys: Ids, prefixes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def find(self, keys: Ids) -> NDArray[np.int64]:
         """Row of each key, -1 where there is none."""
-        rows = len(self._prefixes)
-        found = np.full(len(keys), -1, np.int64)
-        if not rows:
-            return found
-        position = np.searchsorted(self._prefixes, prefixes)
-        open_keys = np.arange(len(keys))
-        while len(open_keys):
-            inside = position < rows
-            open_keys, position = open_keys[inside], position[inside]
-            same = self._prefixes[position] == prefixes[open_keys]
-            open_keys, position = open_keys[same], position[same]
-            hit = (self.segment.ids[position] == keys[open_keys]).all(axis=1)
-            found[open_keys[hit]] = position[hit]
-            # Another id with the same first eight bytes: look at its neighbour.
-            open_keys, position = open_keys[~hit], position[~hit] + 1
-        return found
+        return find_rows(self.segment.ids, self._prefixes, keys)
 
     def location(self, row: int) -> Location:
         segment = self.segment
@@ -72,11 +58,6 @@ class _Table:
         )
 
 
-def _prefixes(ids: Ids) -> NDArray[np.uint64]:
-    words = np.ascontiguousarray(ids).view(">u8").reshape(len(ids), 4)
-    return words[:, 0].astype(np.uint64)
-
-
 class Index:
     """An immutable view of the live segments; a new one is made when they change."""
 
@@ -93,11 +74,10 @@ class Index:
         if not blob_ids:
             return []
         keys = ids_array(blob_ids)
-        prefixes = _prefixes(keys)
         answers: list[Location | None] = [None] * len(blob_ids)
         missing = np.arange(len(blob_ids))
         for table in self._tables:
-            rows = table.find(keys[missing], prefixes[missing])
+            rows = table.find(keys[missing])
             for index in np.flatnonzero(rows >= 0):
                 answers[int(missing[index])] = table.location(int(rows[index]))
             missing = missing[rows < 0]

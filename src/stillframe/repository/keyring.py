@@ -12,6 +12,7 @@ from stillframe.errors import UsageError
 from stillframe.repository.config import Config, read_config, verify_config
 from stillframe.repository.errors import ReaderKeyNeededError
 from stillframe.repository.keys import Bundle
+from stillframe.repository.operations import drive, put_own
 from stillframe.repository.points import format_time
 from stillframe.repository.slots import PASSPHRASE, Slot, seal_with_passphrase, seal_with_recovery_key
 from stillframe.repository.storage.base import Storage
@@ -36,8 +37,8 @@ def add_recovery_key(storage: Storage, config: Config, bundle: Bundle, label: st
     return _store(storage, slot), printed
 
 
-def change_passphrase(storage: Storage, old: str, new: str) -> tuple[Slot, Slot]:
-    """Put a new passphrase in the place of the one that is given; the slots before and after.
+def change_passphrase(storage: Storage, old: str, new: str) -> Slot:
+    """Put a new passphrase in the place of the one that is given; the new slot.
 
     Raises:
         WrongKeyError: ``old`` opens nothing.
@@ -54,7 +55,7 @@ def change_passphrase(storage: Storage, old: str, new: str) -> tuple[Slot, Slot]
         )
     replacement = add_passphrase(storage, config, bundle, new, slot.label)
     storage.delete(slot.object_name)
-    return slot, replacement
+    return replacement
 
 
 def remove_slot(storage: Storage, config: Config, bundle: Bundle, slot_id: str) -> Slot:
@@ -80,7 +81,7 @@ def remove_slot(storage: Storage, config: Config, bundle: Bundle, slot_id: str) 
 
 
 def _store(storage: Storage, slot: Slot) -> Slot:
-    created = storage.put_if_absent(slot.object_name, slot.to_bytes())
+    created = drive(put_own(slot.object_name, slot.to_bytes()), storage)
     assert created, f"{slot.object_name} exists, though its id is fresh"
     return slot
 

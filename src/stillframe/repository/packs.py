@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from stillframe.repository.blobs import ID_BYTES, MAX_BLOB_BYTES, BlobType, BytesLike, Codec, decode
+from stillframe.repository.blobs import MAX_BLOB_BYTES, BlobType, BytesLike, Codec, decode
 from stillframe.repository.config import MAX_PACK_BYTES
 from stillframe.repository.errors import DamagedError, ReaderKeyNeededError
 from stillframe.repository.keys import Bundle, Entropy, derive
@@ -58,17 +58,29 @@ class PackRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedPack:
-    """A finished pack, ready to be put."""
+class StoredPack:
+    """A pack in storage, without its bytes."""
 
     pack_id: bytes
     kind: PackKind
-    data: BytesLike
+    size_bytes: int
     rows: tuple[PackRow, ...]
 
     @property
     def object_name(self) -> str:
         return pack_name(self.kind, self.pack_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPack:
+    """A finished pack, ready to be put."""
+
+    stored: StoredPack
+    data: BytesLike
+
+    @property
+    def object_name(self) -> str:
+        return self.stored.object_name
 
 
 def pack_name(kind: PackKind, pack_id: bytes) -> str:
@@ -120,10 +132,9 @@ class PackBuilder:
     ) -> PackRow:
         """Encrypt a blob into the pack."""
         offset_bytes, stored_bytes = self._used_bytes, len(coded) + TAG_BYTES
-        aad = _aad(self._salt, kind, codec, blob_id)
-        with self._room(stored_bytes) as room:
-            self._cipher.encrypt_into(_nonce(offset_bytes), coded, aad, room)
         row = PackRow(blob_id, kind, codec, offset_bytes, stored_bytes, length_bytes)
+        with self._room(stored_bytes) as room:
+            self._cipher.encrypt_into(_nonce(offset_bytes), coded, _aad(self._salt, row), room)
         self._rows.append(row)
         return row
 
@@ -134,7 +145,7 @@ class PackBuilder:
         compressor bugs that only a later restore showed).
         """
         with memoryview(self._buffer)[row.offset_bytes : row.offset_bytes + row.stored_bytes] as stored:
-            return _open_blob(self._cipher, self._salt, row, stored, "a pack being written")
+            return PackOpener("a pack being written", self._salt, self._cipher).open(row, stored)
 
     def _room(self, length_bytes: int) -> memoryview:
         """The next so many bytes of the pack, to be filled."""
@@ -155,7 +166,8 @@ class PackBuilder:
         with self._room(len(ending)) as room:
             room[:] = ending
         data = memoryview(self._buffer)[: self._used_bytes]
-        return SealedPack(blake3(data).digest(), self._kind, data, tuple(self._rows))
+        stored = StoredPack(blake3(data).digest(), self._kind, len(data), tuple(self._rows))
+        return SealedPack(stored, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +184,20 @@ class PackOpener:
         Raises:
             DamagedError: the stored bytes are not what was written.
         """
-        return _open_blob(self.cipher, self.salt, row, stored, self.name)
+        return self.decoded(row, self.decrypted(row, stored))
+
+    def decrypted(self, row: PackRow, stored: BytesLike) -> bytes:
+        """The blob as it was coded."""
+        try:
+            return self.cipher.decrypt(_nonce(row.offset_bytes), stored, _aad(self.salt, row))
+        except InvalidTag as error:
+            raise DamagedError(f"{self._origin(row)}: is damaged") from error
+
+    def decoded(self, row: PackRow, coded: BytesLike) -> BytesLike:
+        return decode(row.codec, coded, row.length_bytes, self._origin(row))
+
+    def _origin(self, row: PackRow) -> str:
+        return f"{self.name}: blob {row.blob_id.hex()[:16]} at {row.offset_bytes}"
 
 
 PREFIX_BYTES = HEADER.size + SEALED_BYTES
@@ -282,20 +307,10 @@ def _metadata_pack_key(metadata_key: bytes, salt: bytes) -> bytes:
     return derive("metadata pack", metadata_key + salt)
 
 
-def _aad(salt: bytes, kind: BlobType, codec: Codec, blob_id: bytes) -> bytes:
-    assert len(blob_id) == ID_BYTES
-    return salt + bytes((kind, codec)) + blob_id
+def _aad(salt: bytes, row: PackRow) -> bytes:
+    return salt + bytes((row.kind, row.codec)) + row.blob_id
 
 
 def _nonce(offset_bytes: int) -> bytes:
     """A blob's offset is unique in its pack, and the pack's key is used for no other."""
     return offset_bytes.to_bytes(12, "little")
-
-
-def _open_blob(cipher: AESGCM, salt: bytes, row: PackRow, stored: BytesLike, name: str) -> BytesLike:
-    origin = f"{name}: blob {row.blob_id.hex()[:16]} at {row.offset_bytes}"
-    try:
-        coded = cipher.decrypt(_nonce(row.offset_bytes), stored, _aad(salt, row.kind, row.codec, row.blob_id))
-    except InvalidTag as error:
-        raise DamagedError(f"{origin}: is damaged") from error
-    return decode(row.codec, coded, row.length_bytes, origin)

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from stillframe.repository.blobs import ID_BYTES, BytesLike
 from stillframe.repository.errors import DamagedError
+from stillframe.repository.idsearch import Ids, id_order, ids_array
 from stillframe.repository.keys import Bundle, Entropy, derive
-from stillframe.repository.packs import SALT_BYTES, ZERO_NONCE, PackKind, PackRow, SealedPack
+from stillframe.repository.packs import SALT_BYTES, ZERO_NONCE, StoredPack
 
 MAGIC = b"SFINDX01"
 HEADER = struct.Struct("<8sHHI32s")
 _COUNTS = struct.Struct("<II")
-
-Ids = NDArray[np.uint8]  # shape (rows, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +64,14 @@ _COLUMNS: tuple[tuple[str, type[Any]], ...] = (
 )
 
 
-def id_order(ids: Ids) -> NDArray[np.intp]:
-    """The order that sorts ids as byte strings."""
-    words = np.ascontiguousarray(ids).view(">u8").reshape(len(ids), 4)
-    return np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0]))
-
-
-def segment_of_packs(packs: Iterable[tuple[PackKind, bytes, int, Sequence[PackRow]]]) -> Segment:
-    """A segment of new packs, each given as kind, id, size in bytes and rows."""
+def segment_of_packs(packs: Iterable[StoredPack]) -> Segment:
+    """A segment of packs that were just written."""
     listed = list(packs)
-    rows = [(number, row) for number, (_, _, _, pack_rows) in enumerate(listed) for row in pack_rows]
+    rows = [(number, row) for number, pack in enumerate(listed) for row in pack.rows]
     table = PackTable(
-        ids_array([pack_id for _, pack_id, _, _ in listed]),
-        np.array([size for _, _, size, _ in listed], np.uint64),
-        np.array([kind for kind, _, _, _ in listed], np.uint8),
+        ids_array([pack.pack_id for pack in listed]),
+        np.array([pack.size_bytes for pack in listed], np.uint64),
+        np.array([pack.kind for pack in listed], np.uint8),
     )
     unsorted = Segment(
         table,
@@ -91,14 +84,6 @@ def segment_of_packs(packs: Iterable[tuple[PackKind, bytes, int, Sequence[PackRo
         np.array([row.codec for _, row in rows], np.uint8),
     )
     return take_rows(unsorted, id_order(unsorted.ids))
-
-
-def segment_of_sealed(packs: Iterable[SealedPack]) -> Segment:
-    return segment_of_packs((pack.kind, pack.pack_id, len(pack.data), pack.rows) for pack in packs)
-
-
-def ids_array(ids: Sequence[bytes]) -> Ids:
-    return np.frombuffer(b"".join(ids), np.uint8).reshape(len(ids), ID_BYTES)
 
 
 def take_rows(segment: Segment, rows: NDArray[Any]) -> Segment:

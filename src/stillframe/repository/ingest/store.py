@@ -77,7 +77,7 @@ class Packer:
         if self._builder is not None:
             pack = self._builder.seal()
             self._builder = None
-            stored = sum(row.stored_bytes for row in pack.rows)
+            stored = sum(row.stored_bytes for row in pack.stored.rows)
             if self._kind is PackKind.DATA:
                 self._counters.stored_bytes += stored
             else:
