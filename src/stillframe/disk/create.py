@@ -60,9 +60,15 @@ def create_disk(
     """
     if format == "vhdx":
         from stillframe.disk.vhdx import create_vhdx
+        from stillframe.disk.vhdx.writer import DEFAULT_BLOCK_BYTES
 
-        blocks = {} if block_size_bytes is None else {"block_size_bytes": block_size_bytes}
-        return create_vhdx(path, geometry, kind=kind or "dynamic", deterministic=deterministic, **blocks)
+        return create_vhdx(
+            path,
+            geometry,
+            kind=kind or "dynamic",
+            block_size_bytes=block_size_bytes or DEFAULT_BLOCK_BYTES,
+            deterministic=deterministic,
+        )
     if format == "vhd":
         from stillframe.disk.vhd import create_vhd
 

@@ -58,9 +58,9 @@ def check_table(
     if not starts.size:
         return
     span_sectors = (bitmap_bytes(block_bytes) + block_bytes) // SECTOR_BYTES
-    _check_overlap(starts, span_sectors, where)
     for region in regions:
         _check_region(starts, span_sectors, region, where)
+    _check_overlap(starts, span_sectors, where)
     _check_end(table, int(starts[-1]), block_bytes, visible_last_bytes, file_bytes, where)
 
 

@@ -68,15 +68,14 @@ class BlockVhd(VhdDisk):
 
     @property
     def facts(self) -> FormatFacts:
-        parents = (self._parent.name, *self._parent.facts.parents) if self._parent else ()
-        inherited = tuple(f"parent: {note}" for note in self._parent.facts.notes) if self._parent else ()
+        below = self._parent.facts if self._parent else None
         return FormatFacts(
             "vhd",
-            "differencing" if self._parent else "dynamic",
+            "differencing" if below else "dynamic",
             block_bytes=self._block_bytes,
             creator=self._creator(),
-            parents=parents,
-            notes=(*self._notes(), *inherited),
+            parents=(self._parent.name, *below.parents) if self._parent and below else (),
+            notes=(*self._notes(), *(f"parent: {note}" for note in below.notes)) if below else self._notes(),
         )
 
     def close(self) -> None:
