@@ -19,7 +19,7 @@ from benchmarks.measured import CommandFailedError
 from benchmarks.results import Results, Sample
 from benchmarks.rounds import Source, WrongDiskError, run_round
 from benchmarks.scale import CASES, run_case
-from benchmarks.targets import verdicts
+from benchmarks.targets import OURS, verdicts
 from stillframe.cli.sizes import parse_size
 
 SCALE = "scale"
@@ -110,7 +110,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         rounds=rounds,
         seed=given.seed,
         measures=tuple(each for each in Measure if each in given.only),
-        scale=SCALE in given.only,
+        scale=SCALE in given.only and OURS in given.tools,
         contestants=tuple(each for each in contestants.ALL if each.name in given.tools),
         folder=given.folder,
         json=given.json,
