@@ -99,3 +99,10 @@ class _Bars:
     def advance(self, done_bytes: int) -> None:
         if self._current is not None:
             self._bars.advance(self._current, done_bytes)
+
+
+def warn(message: str, *, hint: str = "") -> None:
+    """One line on standard error, and a second for what to do about it."""
+    print(f"stillframe: {printable(message)}", file=sys.stderr)
+    if hint:
+        print(f"  {printable(hint)}", file=sys.stderr)

@@ -37,22 +37,27 @@ def add_recovery_key(storage: Storage, config: Config, bundle: Bundle, label: st
     return _store(storage, slot), printed
 
 
-def change_passphrase(storage: Storage, old: str, new: str) -> Slot:
-    """Put a new passphrase in the place of the one that is given; the new slot.
+def open_passphrase_slot(storage: Storage, passphrase: str) -> tuple[Config, Slot, Bundle]:
+    """The slot that a passphrase opens, and what is needed to put another in its place.
 
     Raises:
-        WrongKeyError: ``old`` opens nothing.
-        UsageError: ``old`` is a recovery key.
+        WrongKeyError: it opens none.
+        UsageError: it is a recovery key.
     """
     config_bytes = load_config(storage)
     config = read_config(config_bytes)
-    slot, bundle = open_a_slot(storage, config, old)
+    slot, bundle = open_a_slot(storage, config, passphrase)
     verify_config(config_bytes, bundle)
     if slot.kind != PASSPHRASE:
         raise UsageError(
             "this is the recovery key, which is printed and not chosen",
             hint="Add a passphrase with `stillframe repo key add`, then remove the one you lost.",
         )
+    return config, slot, bundle
+
+
+def replace_passphrase(storage: Storage, config: Config, slot: Slot, bundle: Bundle, new: str) -> Slot:
+    """Put a new passphrase in the place of a slot, under the same label; the new slot."""
     replacement = add_passphrase(storage, config, bundle, new, slot.label)
     storage.delete(slot.object_name)
     return replacement

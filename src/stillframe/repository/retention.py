@@ -37,6 +37,11 @@ class KeepRules:
     def keep_nothing(self) -> bool:
         return not any(getattr(self, rule.name) for rule in fields(self))
 
+    def describe(self) -> str:
+        """As the log keeps it for people: ``keep daily 7, weekly 4``."""
+        rules = ((rule.name, getattr(self, rule.name)) for rule in fields(self))
+        return "keep " + ", ".join(f"{name} {count}" for name, count in rules if count)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
