@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from stillframe.repository.blobs import BlobType, Codec
+from stillframe.repository.idsearch import id_order
 from stillframe.repository.nodes import NodeEntry, encode_node
 from stillframe.repository.operations import Steps, drive
 from stillframe.repository.packs import PackBuilder, PackKind
 from stillframe.repository.points import PointDisk, RecoveryPoint
 from stillframe.repository.repository import Repository
-from stillframe.repository.segments import PackTable, Segment, encode_segment, id_order, take_rows
+from stillframe.repository.segments import PackTable, Segment, encode_segment, take_rows
 from stillframe.repository.tree import height_for
 
 ROWS_OF_A_SEGMENT = 1 << 20
