@@ -112,6 +112,9 @@ class Bat:
 
     def runs(self, first_block: int, end_block: int) -> Iterator[BlockRun]:
         """The blocks of a range in order, as long runs. No run goes over the end of a batch."""
+        if end_block - first_block == 1:  # most reads; several times faster without arrays
+            yield self._run(first_block, 1, self._entry(self.shape.payload_index(first_block)))
+            return
         for first in range(first_block, end_block, BATCH_ENTRIES):
             yield from self._runs(first, self.payload(first, min(end_block, first + BATCH_ENTRIES)))
 
@@ -127,8 +130,7 @@ class Bat:
         return payload
 
     def bitmap_entry(self, chunk: int) -> int:
-        index = self.shape.bitmap_index(chunk)
-        return int(self._entries(index, index + 1)[0])
+        return self._entry(self.shape.bitmap_index(chunk))
 
     def bitmap_offset(self, chunk: int) -> int:
         """Where in the file the sector bitmap block of a chunk lies.
@@ -145,6 +147,10 @@ class Bat:
     def error(self, index: int, what: str) -> BlockMapError:
         return BlockMapError(self._reader.name, self._region.offset_bytes + index * ENTRY_BYTES, what)
 
+    def _entry(self, index: int) -> int:
+        offset_bytes = self._region.offset_bytes + index * ENTRY_BYTES
+        return int.from_bytes(self._pages.read(self._reader, offset_bytes, ENTRY_BYTES), "little")
+
     def _entries(self, first: int, end: int) -> Entries:
         offset_bytes = self._region.offset_bytes + first * ENTRY_BYTES
         raw = self._pages.read(self._reader, offset_bytes, (end - first) * ENTRY_BYTES)
@@ -153,15 +159,15 @@ class Bat:
     def _runs(self, first_block: int, entries: Entries) -> Iterator[BlockRun]:
         starts = _run_starts(entries, self.shape.block_bytes)
         for start, end in zip(starts, [*starts[1:], len(entries)], strict=True):
-            entry = int(entries[start])
-            state = self._state(first_block + start, entry & STATE_MASK)
-            yield BlockRun(first_block + start, end - start, state, entry & OFFSET_MASK)
+            yield self._run(first_block + start, end - start, int(entries[start]))
 
-    def _state(self, block: int, value: int) -> PayloadState:
+    def _run(self, block: int, blocks: int, entry: int) -> BlockRun:
         try:
-            return PayloadState(value)
+            state = PayloadState(entry & STATE_MASK)
         except ValueError:
-            raise self.error(self.shape.payload_index(block), f"block {block} has state {value}") from None
+            what = f"block {block} has state {entry & STATE_MASK}"
+            raise self.error(self.shape.payload_index(block), what) from None
+        return BlockRun(block, blocks, state, entry & OFFSET_MASK)
 
 
 def _run_starts(entries: Entries, block_bytes: int) -> list[int]:
