@@ -116,6 +116,7 @@ def _place(folder: Path, disk_name: str) -> Place:
 
 def _run(place: Place, *arguments: str) -> Taken:
     ours = Stillframe()
+    subprocess.run(["sync", "-f", str(place.folder)], check=True)
     return measure([ours.program, *arguments], place.folder, ours.environment(place))
 
 
