@@ -29,8 +29,10 @@ class CrashState:
         return MemoryFiles(files, self.remains.folders)
 
 
-def crash_states(log: Sequence[Operation], *, exhaustive: bool = True) -> Iterator[CrashState]:
-    """The states after every prefix of the log and every legal loss, each once.
+def crash_states(
+    log: Sequence[Operation], *, since: int = 0, exhaustive: bool = True
+) -> Iterator[CrashState]:
+    """The states after every prefix of ``since`` operations or more and every legal loss, each once.
 
     With ``exhaustive``, more losses than ``LIMIT`` at one moment are an error; otherwise they are sampled as
     ``Disk.remains`` says. (What syncs as it should never has many losses open; what forgets to sync does.)
@@ -42,6 +44,8 @@ def crash_states(log: Sequence[Operation], *, exhaustive: bool = True) -> Iterat
         disk.apply(operation)
         if isinstance(operation, Promise):
             promises.append(operation.what)
+        if operations < since:
+            continue
         assert not exhaustive or disk.count_losses() <= LIMIT, (
             f"too many losses after {operations} operations"
         )

@@ -8,6 +8,13 @@ from stillframe.errors import StillframeError
 from stillframe.repository.storage.base import ObjectMissingError
 from stillframe.repository.storage.local import LocalStorage
 from tests.repository.crash.memory_files import MemoryFiles
+from tests.repository.crash.planted import (
+    ForgetsDataSync,
+    ForgetsFolderSync,
+    ForgetsSyncOfNewFolders,
+    SyncsDataAfterLink,
+    SyncsNothingThatItRead,
+)
 from tests.repository.crash.states import CrashState, crash_states
 
 CONTENTS = {
@@ -71,40 +78,12 @@ def test_leftovers_of_dead_writers_go_with_the_next_put_and_of_living_ones_stay(
     assert [name for name, _ in files.scandir(".tmp")] == ["2" * 32]
 
 
-class ForgetsDataSync(MemoryFiles):
-    def fdatasync(self, handle: int) -> None:
-        pass
-
-
-class ForgetsFolderSync(MemoryFiles):
-    def fsync_folder(self, path: str) -> None:
-        pass
-
-
-class ForgetsSyncOfNewFolders(MemoryFiles):
-    def fsync_folder(self, path: str) -> None:
-        if path not in (".", "data"):
-            super().fsync_folder(path)
-
-
-class SyncsDataAfterLink(MemoryFiles):
-    """The right calls in the wrong order."""
-
-    def fdatasync(self, handle: int) -> None:
-        self.late = handle
-
-    def unlink(self, path: str) -> None:
-        if path.startswith(".tmp/"):
-            super().fdatasync(self.late)
-        super().unlink(path)
-
-
 @pytest.mark.parametrize(
     ("planted", "found"),
     [
         (ForgetsDataSync, "not whole"),
         (ForgetsFolderSync, "the storage is gone"),
-        (ForgetsSyncOfNewFolders, "the storage is gone"),
+        (ForgetsSyncOfNewFolders, "lost"),
         (SyncsDataAfterLink, "not whole"),
     ],
 )
@@ -127,12 +106,6 @@ class Meanwhile(MemoryFiles):
         if act:
             act()
         super().fsync_folder(path)
-
-
-class SyncsNothingThatItRead(LocalStorage):
-    def _begin_change(self) -> None:
-        self._read_from.clear()
-        super()._begin_change()
 
 
 def chain_of_two(kind: type[LocalStorage]) -> set[str]:

@@ -64,8 +64,12 @@ class IngestRun:
         traceback: TracebackType | None,
     ) -> None:
         self._stages.stop()
+        if isinstance(failure, StoppedError):  # a thread failed while this one was building the tree
+            failure = self._stages.failure
         if failure is not None and not isinstance(failure, ConflictError | StorageError):
             self._keep_for_later(failure)
+        if failure is not None and kind is StoppedError:
+            raise failure
 
     def _keep_for_later(self, failure: BaseException) -> None:
         """What is stored stays: the next run finds it and goes on from there."""

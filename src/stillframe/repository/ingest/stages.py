@@ -74,6 +74,11 @@ class Stages:
         if self._stop.is_set():
             raise StoppedError
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What stopped the run, if anything did."""
+        return self._failure
+
     def raise_failure(self) -> None:
         """Raise what stopped the run, if anything did."""
         if self._failure is not None:
