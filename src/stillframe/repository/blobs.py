@@ -16,8 +16,7 @@ BytesLike = bytes | bytearray | memoryview
 ID_BYTES = 32
 MAX_BLOB_BYTES = 64 << 20  # far above any block or node; bounds what a reader allocates
 
-_TRIAL_BYTES = 64 << 10
-_WORTH_IT = 0.95  # a trial that does not shrink below this says: do not compress
+_WORTH_IT = 0.99  # what shrinks less is stored as it is: decoding would cost more than it saves
 
 
 class BlobType(IntEnum):
@@ -52,17 +51,8 @@ class Compressor:
         """The coded form; ``data`` itself where compressing does not pay."""
         if self._level is None or not data:
             return Codec.PLAIN, data
-        view = memoryview(data)
-        if len(view) > 2 * _TRIAL_BYTES and not self._shrinks(view):
-            return Codec.PLAIN, data
-        packed = self._compress(view)
-        return (Codec.ZSTD, packed) if len(packed) < len(view) else (Codec.PLAIN, data)
-
-    def _shrinks(self, view: memoryview) -> bool:
-        """Tries a piece from the middle: what comes first in a block is often a header of another nature."""
-        middle = (len(view) - _TRIAL_BYTES) // 2
-        trial = view[middle : middle + _TRIAL_BYTES]
-        return len(self._compress(trial)) < _WORTH_IT * _TRIAL_BYTES
+        packed = self._compress(data)
+        return (Codec.ZSTD, packed) if len(packed) < _WORTH_IT * len(data) else (Codec.PLAIN, data)
 
     def _compress(self, data: BytesLike) -> bytes:
         compressor = getattr(self._local, "compressor", None)

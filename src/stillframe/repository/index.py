@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,15 +48,20 @@ class _Table:
         return Location(
             segment.packs.ids[number].tobytes(),
             PackKind(int(segment.packs.kinds[number])),
-            PackRow(
-                segment.ids[row].tobytes(),
-                BlobType(int(segment.kinds[row])),
-                Codec(int(segment.codecs[row])),
-                int(segment.offsets_bytes[row]),
-                int(segment.stored_bytes[row]),
-                int(segment.lengths_bytes[row]),
-            ),
+            pack_row(segment, row),
         )
+
+
+def pack_row(segment: Segment, row: int) -> PackRow:
+    """A row of a segment as the pack's directory has it."""
+    return PackRow(
+        segment.ids[row].tobytes(),
+        BlobType(int(segment.kinds[row])),
+        Codec(int(segment.codecs[row])),
+        int(segment.offsets_bytes[row]),
+        int(segment.stored_bytes[row]),
+        int(segment.lengths_bytes[row]),
+    )
 
 
 class Index:
@@ -88,8 +94,36 @@ class Index:
     def find_one(self, blob_id: bytes) -> Location | None:
         return self.find([blob_id])[0]
 
-    def has_all(self, blob_ids: Iterable[bytes]) -> bool:
-        return all(location is not None for location in self.find(list(blob_ids)))
+    def copies(self, blob_id: bytes) -> list[Location]:
+        """Every place where a blob lies; slower than ``find_one``."""
+        locations = []
+        for table in self._tables:
+            row = int(table.find(ids_array([blob_id]))[0])
+            while 0 <= row < len(table.segment) and table.segment.ids[row].tobytes() == blob_id:
+                locations.append(table.location(row))
+                row += 1
+        return locations
+
+    def rows_of(self, pack_id: bytes) -> list[PackRow]:
+        """All blobs of one pack, by their place in it."""
+        rows = {
+            pack_row(segment, int(row))
+            for segment, numbers in self._rows_by_pack.get(pack_id, ())
+            for row in numbers
+        }
+        return sorted(rows, key=lambda row: row.offset_bytes)
+
+    @cached_property
+    def _rows_by_pack(self) -> dict[bytes, list[tuple[Segment, NDArray[np.intp]]]]:
+        by_pack: dict[bytes, list[tuple[Segment, NDArray[np.intp]]]] = {}
+        for segment in self.segments.values():
+            order = np.argsort(segment.pack_numbers, kind="stable")
+            numbers = np.arange(len(segment.packs) + 1)
+            bounds = np.searchsorted(segment.pack_numbers[order], numbers)
+            for number in range(len(segment.packs)):
+                rows = order[bounds[number] : bounds[number + 1]]
+                by_pack.setdefault(segment.packs.ids[number].tobytes(), []).append((segment, rows))
+        return by_pack
 
     @property
     def packs(self) -> dict[bytes, tuple[PackKind, int]]:

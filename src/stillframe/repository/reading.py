@@ -39,16 +39,35 @@ class BlobReader:
             ReaderKeyNeededError: guest data, and the credential can only write.
         """
         location = self._knowledge.index.find_one(blob_id)
+        failure: DamagedError | ObjectMissingError | None = None
         if location is not None:
             try:
                 return self.read_at(location, kind)
-            except ObjectMissingError:
-                pass  # collected since we read the index; the log says where the blob is now
-        location = self._look_again(blob_id, location)
-        try:
-            return self.read_at(location, kind)
-        except ObjectMissingError as error:
-            raise DamagedError(f"{location.object_name}: is lost; it held {_short(blob_id)}") from error
+            except (ObjectMissingError, DamagedError) as error:
+                failure = error
+        return self._read_elsewhere(blob_id, kind, failure)
+
+    def _read_elsewhere(
+        self, blob_id: bytes, kind: BlobType, failure: DamagedError | ObjectMissingError | None
+    ) -> BytesLike:
+        """The pack was collected since we read the index, or is damaged: the log and other copies help."""
+        with self._knowledge.lock:
+            drive(self._knowledge.refresh(), self._storage)
+        for location in self._knowledge.index.copies(blob_id):
+            try:
+                return self.read_at(location, kind)
+            except ObjectMissingError as error:
+                failure = DamagedError(f"{location.object_name}: is lost; it held {_short(blob_id)}")
+                failure.__cause__ = error
+            except DamagedError as error:
+                failure = error
+        if isinstance(failure, DamagedError):
+            raise failure
+        raise DamagedError(
+            f"{_short(blob_id)} is not in the repository any more",
+            hint="If its recovery point was forgotten meanwhile, that is why; otherwise run: "
+            "stillframe repo check",
+        )
 
     def read_at(self, location: Location, kind: BlobType) -> BytesLike:
         """The bytes of a blob at a known place; ObjectMissingError if the pack is gone."""
@@ -75,19 +94,6 @@ class BlobReader:
         if node.height != height:
             raise DamagedError(f"node {_short(blob_id)}: has height {node.height} instead of {height}")
         return node
-
-    def _look_again(self, blob_id: bytes, seen: Location | None) -> Location:
-        with self._knowledge.lock:
-            drive(self._knowledge.refresh(), self._storage)
-        location = self._knowledge.index.find_one(blob_id)
-        if location is None:
-            place = f" (it was in {seen.object_name})" if seen else ""
-            raise DamagedError(
-                f"{_short(blob_id)} is not in the repository any more{place}",
-                hint="If its recovery point was forgotten meanwhile, that is why; otherwise run: "
-                "stillframe repo check",
-            )
-        return location
 
     def _opener(self, location: Location) -> PackOpener:
         name = location.object_name

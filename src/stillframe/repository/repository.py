@@ -25,7 +25,7 @@ from stillframe.repository.storage.base import ObjectMissingError, Storage
 from stillframe.repository.unlocking import load_config
 
 if TYPE_CHECKING:
-    from stillframe.repository.index import Index
+    from stillframe.repository.index import Index, Location
 
 
 def create_repository(
@@ -144,6 +144,10 @@ class Repository:
     def read_blob(self, blob_id: bytes, kind: BlobType) -> BytesLike:
         _ = self.index
         return self._reader.read(blob_id, kind)
+
+    def read_at(self, location: Location) -> BytesLike:
+        """The bytes of one copy of a blob; for checking and mending."""
+        return self._reader.read_at(location, location.row.kind)
 
     def read_node(self, blob_id: bytes, height: int) -> Node:
         _ = self.index

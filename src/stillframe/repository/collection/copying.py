@@ -29,8 +29,8 @@ def copy_blobs(knowledge: Knowledge, planned: Iterable[PlannedPack]) -> Steps[li
             if builder.is_full:
                 done.append((yield from _finish(builders.pop(pack.kind))))
     for builder in builders.values():
-        pack = yield from _finish(builder)
-        done.append(pack)
+        last = yield from _finish(builder)
+        done.append(last)
     return done
 
 

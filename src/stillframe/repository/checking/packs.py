@@ -1,0 +1,74 @@
+"""Verifying one pack against its name, the index and the ids of its blobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from stillframe.repository.errors import DamagedError
+from stillframe.repository.index import Index
+from stillframe.repository.packs import PackOpener, PackRow, pack_opener, split_pack
+from stillframe.repository.repository import Repository
+from stillframe.repository.storage.base import ObjectMissingError
+
+
+@dataclass(frozen=True, slots=True)
+class PackVerdict:
+    """What is wrong with a pack, if anything, and which of its blobs are bad."""
+
+    pack_id: bytes
+    name: str
+    read_bytes: int
+    problem: str | None = None
+    bad: frozenset[bytes] = frozenset()
+
+
+def verify_pack(
+    repository: Repository, index: Index, name: str, pack_id: bytes, size_bytes: int, *, read: bool
+) -> PackVerdict:
+    """Look at a pack: presence and size, or every byte of it."""
+    try:
+        if not read:
+            found_bytes = repository.storage.size(name)
+            if found_bytes == size_bytes:
+                return PackVerdict(pack_id, name, 0)
+            problem = f"is {found_bytes} bytes long instead of {size_bytes}"
+            return PackVerdict(pack_id, name, 0, problem, ids_in_pack(index, pack_id))
+        data = repository.storage.get(name)
+    except ObjectMissingError:
+        return PackVerdict(pack_id, name, 0, "is lost", ids_in_pack(index, pack_id))
+    expected = ids_in_pack(index, pack_id)
+    good = good_blobs(repository, name, data)
+    bad = expected - good
+    if bad:
+        problem = f"{len(bad)} of its {len(expected)} blobs are damaged"
+        return PackVerdict(pack_id, name, len(data), problem, frozenset(bad))
+    if blake3(data).digest() != pack_id:
+        problem = "its bytes are not what its name says, though all its blobs are good"
+        return PackVerdict(pack_id, name, len(data), problem)
+    return PackVerdict(pack_id, name, len(data))
+
+
+def ids_in_pack(index: Index, pack_id: bytes) -> frozenset[bytes]:
+    """Ids of the blobs that the index says are in a pack."""
+    return frozenset(row.blob_id for row in index.rows_of(pack_id))
+
+
+def good_blobs(repository: Repository, name: str, data: bytes) -> set[bytes]:
+    """Ids of the blobs that decrypt, decode and hash to what they are called."""
+    try:
+        prefix, rows = split_pack(name, data, repository.knowledge.bundle)
+        opener = pack_opener(name, prefix, repository.knowledge.bundle)
+    except DamagedError:
+        return set()
+    return {row.blob_id for row in rows if _is_good(repository, opener, row, data)}
+
+
+def _is_good(repository: Repository, opener: PackOpener, row: PackRow, data: bytes) -> bool:
+    stored = memoryview(data)[row.offset_bytes : row.offset_bytes + row.stored_bytes]
+    try:
+        plain = opener.open(row, stored)
+    except DamagedError:
+        return False
+    return repository.knowledge.ids.id_of(row.kind, plain) == row.blob_id
