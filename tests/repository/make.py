@@ -10,7 +10,7 @@ from itertools import count
 from blake3 import blake3
 
 from stillframe.disk.still import Geometry
-from stillframe.repository.blobs import BlobType, Compressor
+from stillframe.repository.blobs import BlobType, Compressor, IdKeys
 from stillframe.repository.config import CONFIG_NAME, Config
 from stillframe.repository.draft import Draft
 from stillframe.repository.keys import Bundle, Entropy
@@ -48,6 +48,7 @@ def noise(length_bytes: int, seed: object = 0) -> bytes:
 
 BUNDLE = Bundle.generate(seeded("keys"))
 WRITER = BUNDLE.without_reader_keys()
+IDS = IdKeys(BUNDLE.id_key)
 
 
 def make_config(fan_out: int = FAN_OUT, pack_bytes: int = 1 << 20) -> Config:
@@ -79,11 +80,10 @@ def make_pack(
     level: int | None = 1,
 ) -> SealedPack:
     """A pack of these blobs under their true ids."""
-    ids = Knowledge(make_config(), bundle).ids
     builder = PackBuilder(kind, bundle, 1 << 20, seeded(seed))
     for blob_type, data in blobs:
         codec, coded = Compressor(level).encode(data)
-        builder.add(ids.id_of(blob_type, data), blob_type, codec, coded, len(data))
+        builder.add(IDS.id_of(blob_type, data), blob_type, codec, coded, len(data))
     return builder.seal()
 
 
@@ -106,7 +106,7 @@ class NodeStore:
 
     def store(self, height: int, entries: Sequence[NodeEntry]) -> bytes:
         data = encode_node(height, entries)
-        node_id = Knowledge(make_config(), BUNDLE).ids.id_of(BlobType.NODE, data)
+        node_id = IDS.id_of(BlobType.NODE, data)
         self.nodes[node_id] = data
         return node_id
 
