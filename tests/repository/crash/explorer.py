@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from stillframe.errors import StillframeError
 from stillframe.repository.checking.check import check
@@ -21,7 +22,7 @@ from tests.repository.crash.memory_files import MemoryFiles
 from tests.repository.crash.states import CrashState, crash_states
 
 PASSPHRASE = "correct horse"
-AFTERWARDS = "00000000000000ff"
+AFTERWARDS, BETWEEN = "00000000000000ff", "00000000000000fe"
 PARAMETERS = {"block_bytes": BLOCK_BYTES, "fan_out": 2, "pack_bytes": 100}
 
 
@@ -65,6 +66,10 @@ class Life:
         repository, recovery_key = create_repository(recorded, PASSPHRASE, **PARAMETERS)  # type: ignore[arg-type]
         self.files.promise(Created(recovery_key))
         return repository
+
+    def open_again(self, repository: Repository) -> Repository:
+        """The same repository as another process sees it."""
+        return open_repository(LocalStorage(self.files, "other"), lambda _: repository.knowledge.bundle)
 
     def back_up(
         self,
@@ -121,13 +126,38 @@ def explore(
     return Report(states, verdicts)
 
 
+def explore_second_crashes(life: Life, *, every: int, enough: int = 5) -> Report:
+    """From every so-manieth state after a first crash: go on working, and crash again at every moment."""
+    verdicts: list[tuple[int, Verdict]] = []
+    states = 0
+    for state in islice(crash_states(life.files.log), None, None, every):
+        if any(isinstance(promise, Created) for promise in state.promises):
+            report = _crash_again(state, life.disks)
+            states += report.states
+            verdicts += report.verdicts
+        if len(verdicts) >= enough:
+            break
+    return Report(states, verdicts)
+
+
+def _crash_again(state: CrashState, disks: Mapping[str, bytes]) -> Report:
+    second = Life(state.files(), dict(disks))
+    for promise in state.promises:
+        second.files.promise(promise)
+    since = len(second.files.log)
+    repository = _opened(second.files, _recovery_key(state.promises) or "")
+    second.back_up(repository, BETWEEN, b"between".ljust(BLOCK_BYTES, b"?"))
+    collect(repository)
+    return explore(second, since=since)
+
+
 def judge(state: CrashState, disks: Mapping[str, bytes], checks: Sequence[Check] = ()) -> Verdict:
     files = state.files()
-    created = next((promise for promise in state.promises if isinstance(promise, Created)), None)
+    recovery_key = _recovery_key(state.promises)
     try:
-        if created is None:
+        if recovery_key is None:
             return _judge_unfinished_init(files)
-        repository = _opened(files, created.recovery_key)
+        repository = _opened(files, recovery_key)
         return next(filter(None, _findings(repository, state, disks, checks)), "")
     except StillframeError as error:
         return f"{type(error).__name__}: {error}"
@@ -141,6 +171,10 @@ def _findings(
         yield look(repository)
     yield _compare(repository, state.promises, disks)
     yield _go_on(repository)
+
+
+def _recovery_key(promises: Sequence[object]) -> str | None:
+    return next((promise.recovery_key for promise in promises if isinstance(promise, Created)), None)
 
 
 def _opened(files: MemoryFiles, recovery_key: str) -> Repository:

@@ -31,7 +31,7 @@ class _Handle:
 
 
 class MemoryFiles:
-    """``FileOps`` in memory; ``log`` is what has happened so far.
+    """``FileOps`` in memory; ``log`` is what has happened so far, beginning with what was there (and safe).
 
     Reading a temporary file is an error of the test: the crash states need not tell their contents apart only
     because nobody ever looks at them.
@@ -49,8 +49,10 @@ class MemoryFiles:
         for path, data in (files or {}).items():
             handle = self.create(path)
             self.write(handle, memoryview(data))
+            self.fdatasync(handle)
             self.close(handle)
-        self.log.clear()
+        for folder in self._folders if files or folders else ():
+            self.fsync_folder(folder)
 
     def promise(self, what: object) -> None:
         """Note that something has been acknowledged."""

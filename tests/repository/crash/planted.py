@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 
+from stillframe.repository.operations import Delete, Operation, Put, Result, Steps, perform
+from stillframe.repository.storage.base import Storage, StorageError
 from stillframe.repository.storage.local import LocalStorage
 from tests.repository.crash.memory_files import MemoryFiles
 
@@ -120,28 +121,28 @@ class ConfigBeforeSlots(LocalStorage):
         return is_new
 
 
-class BytesBeforeEntry(LocalStorage):
-    """Deletes what a log entry deletes before the entry is there."""
+def drive_deletions_before_entry(steps: Steps[Result], storage: Storage) -> None:
+    """Runs a collection so that it deletes what its log entry deletes before the entry is there."""
+    held: Put | None = None
+    try:
+        operation = next(steps)
+        while True:
+            if isinstance(operation, Put) and operation.name.startswith("log/"):
+                held = operation
+                operation = steps.send(True)
+                continue
+            if held and not isinstance(operation, Delete):
+                perform(held, storage)
+                held = None
+            operation = _step(steps, operation, storage)
+    except StopIteration:
+        if held:
+            perform(held, storage)
 
-    def put_if_absent(self, name: str, data: bytes | bytearray | memoryview) -> bool:
-        self._put_late()
-        if name.startswith("log/"):
-            self.__dict__["late"] = (name, bytes(data))
-            return True
-        return super().put_if_absent(name, data)
 
-    def get(self, name: str) -> bytes:
-        self._put_late()
-        return super().get(name)
-
-    def list(self, prefix: str) -> Iterator[str]:
-        self._put_late()
-        return super().list(prefix)
-
-    def close(self) -> None:
-        self._put_late()
-        super().close()
-
-    def _put_late(self) -> None:
-        if late := self.__dict__.pop("late", None):
-            super().put_if_absent(*late)
+def _step(steps: Steps[Result], operation: Operation, storage: Storage) -> Operation:
+    try:
+        answer = perform(operation, storage)
+    except StorageError as error:
+        return steps.throw(error)
+    return steps.send(answer)
