@@ -36,7 +36,7 @@ class _Table:
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
-        self._prefixes = prefixes_of(segment.ids)
+        self._prefixes = prefixes_of(segment.ids) if segment.prefixes is None else segment.prefixes
 
     def find(self, keys: Ids) -> NDArray[np.int64]:
         """Row of each key, -1 where there is none."""
@@ -125,7 +125,7 @@ class Index:
                 by_pack.setdefault(segment.packs.ids[number].tobytes(), []).append((segment, rows))
         return by_pack
 
-    @property
+    @cached_property
     def packs(self) -> dict[bytes, tuple[PackKind, int]]:
         """Every live pack: id to kind and size in bytes."""
         packs: dict[bytes, tuple[PackKind, int]] = {}

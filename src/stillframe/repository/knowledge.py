@@ -18,6 +18,8 @@ from stillframe.repository.storage.base import ObjectMissingError
 
 if TYPE_CHECKING:
     from stillframe.repository.index import Index
+    from stillframe.repository.segment_cache import SegmentCache
+    from stillframe.repository.segments import Segment
 
 
 class Knowledge:
@@ -37,6 +39,7 @@ class Knowledge:
         self.log = LogView(EntrySealer(bundle, config.repository_id, entropy))
         self.lock = threading.RLock()
         self._index: Index | None = None
+        self.cache: SegmentCache | None = None
 
     @property
     def state(self) -> State:
@@ -66,7 +69,6 @@ class Knowledge:
             DamagedError: a live segment is lost or damaged.
         """
         from stillframe.repository.index import Index
-        from stillframe.repository.segments import decode_segment
 
         while self.index.segments.keys() != self.state.segments.keys():
             segments = {
@@ -74,12 +76,24 @@ class Knowledge:
             }
             for name in [name for name in self.state.segments if name not in segments]:
                 try:
-                    data: bytes = yield Get(name)
+                    segments[name] = yield from self._load_segment(name)
                 except ObjectMissingError:
                     yield from self._explain_missing(name)
                     break
-                segments[name] = decode_segment(name, data, self.bundle)
             self._index = Index(segments)
+
+    def _load_segment(self, name: str) -> Steps[Segment]:
+        from stillframe.repository.segments import decode_segment
+
+        cached = self.cache.load(name) if self.cache else None
+        if cached is not None:
+            return cached
+        data: bytes = yield Get(name)
+        segment = decode_segment(name, data, self.bundle)
+        if self.cache:
+            self.cache.save(name, segment)
+            self.cache.keep_only(self.state.segments)
+        return segment
 
     def _explain_missing(self, name: str) -> Steps[None]:
         """A segment may be gone because a newer entry dropped it; if not, it is lost."""
@@ -87,5 +101,5 @@ class Knowledge:
         if name in self.state.segments:
             raise DamagedError(
                 f"{name}: the log names this index segment, but the storage does not have it",
-                hint="Run: stillframe repair index",
+                hint="Mend it: stillframe repo repair --index",
             )

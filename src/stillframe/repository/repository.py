@@ -134,8 +134,18 @@ class Repository:
     def refresh(self) -> None:
         """Learn what was committed since, index included."""
         with self._lock:
+            if not self._indexed:
+                self._open_cache()
             drive(self.knowledge.refresh(), self.storage)
             self._indexed = True
+
+    def _open_cache(self) -> None:
+        from stillframe.repository.segment_cache import SegmentCache, default_cache_folder
+
+        folder = default_cache_folder(self.config.repository_id)
+        if folder is not None:
+            metadata_key = self.knowledge.bundle.keys_of(1).metadata_key
+            self.knowledge.cache = SegmentCache(folder, metadata_key)
 
     def points(self) -> list[RecoveryPoint]:
         """All live recovery points, oldest first by log order."""

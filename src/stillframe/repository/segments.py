@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Segment:
     lengths_bytes: NDArray[np.uint32]
     kinds: NDArray[np.uint8]
     codecs: NDArray[np.uint8]
+    prefixes: NDArray[np.uint64] | None = None
+    """First eight bytes of the ids as numbers, where they came with the segment."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -164,23 +167,28 @@ def encode_segment(segment: Segment, bundle: Bundle, entropy: Entropy = os.urand
     """Object name and bytes of a segment."""
     salt = entropy(SALT_BYTES)
     header = HEADER.pack(MAGIC, bundle.epoch, 0, 0, salt)
-    columns = [np.ascontiguousarray(getattr(segment, name), kind).tobytes() for name, kind in _COLUMNS]
-    payload = b"".join(
-        (
-            _COUNTS.pack(len(segment.packs), len(segment)),
-            segment.packs.ids.tobytes(),
-            segment.packs.sizes_bytes.tobytes(),
-            segment.packs.kinds.tobytes(),
-            segment.ids.tobytes(),
-            *columns,
-        )
-    )
+    payload = b"".join(segment_payload(segment))
     data = header + _cipher(bundle, bundle.epoch, salt).encrypt(ZERO_NONCE, payload, header)
-    return f"index/{blake3(data).hexdigest()}", data
+    return _segment_name(data), data
+
+
+def segment_payload(segment: Segment) -> list[bytes]:
+    """The payload of a segment, in parts."""
+    return [
+        _COUNTS.pack(len(segment.packs), len(segment)),
+        segment.packs.ids.tobytes(),
+        segment.packs.sizes_bytes.tobytes(),
+        segment.packs.kinds.tobytes(),
+        segment.ids.tobytes(),
+        *(np.ascontiguousarray(getattr(segment, name), kind).tobytes() for name, kind in _COLUMNS),
+    ]
 
 
 def decode_segment(name: str, data: BytesLike, bundle: Bundle) -> Segment:
     """The segment behind an object.
+
+    The name is checked too: an old segment in the place of a live one would make writers count on blobs that
+    are gone.
 
     Raises:
         DamagedError: it is not what was written.
@@ -190,6 +198,8 @@ def decode_segment(name: str, data: BytesLike, bundle: Bundle) -> Segment:
     magic, epoch, _, _, salt = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise DamagedError(f"{name}: does not begin like an index segment")
+    if name != _segment_name(data):
+        raise DamagedError(f"{name}: its bytes are not those that its name stands for")
     view = memoryview(data)
     try:
         payload = _cipher(bundle, epoch, salt).decrypt(
@@ -197,14 +207,20 @@ def decode_segment(name: str, data: BytesLike, bundle: Bundle) -> Segment:
         )
     except InvalidTag as error:
         raise DamagedError(f"{name}: is damaged") from error
-    return _parse_payload(name, payload)
+    return parse_payload(name, payload)
 
 
-def _parse_payload(name: str, payload: bytes) -> Segment:
+def parse_payload(name: str, payload: bytes | mmap.mmap, *, with_prefixes: bool = False) -> Segment:
+    """The segment over a payload, without copying it; a cached one has the search column behind it.
+
+    Raises:
+        DamagedError: it is no payload.
+    """
     if len(payload) < _COUNTS.size:
         raise DamagedError(f"{name}: is too short to be an index segment")
     packs, rows = _COUNTS.unpack_from(payload)
-    expected = _COUNTS.size + packs * (ID_BYTES + 9) + rows * (ID_BYTES + 18)
+    row_bytes = ID_BYTES + 18 + (8 if with_prefixes else 0)
+    expected = _COUNTS.size + packs * (ID_BYTES + 9) + rows * row_bytes
     if len(payload) != expected:
         raise DamagedError(f"{name}: is {len(payload)} bytes long instead of {expected}")
     position = _COUNTS.size
@@ -222,9 +238,15 @@ def _parse_payload(name: str, payload: bytes) -> Segment:
     )
     ids = take(rows * ID_BYTES, np.uint8).reshape(rows, ID_BYTES)
     segment = Segment(table, ids, *(take(rows, kind) for _, kind in _COLUMNS))
+    if with_prefixes:
+        return replace(segment, prefixes=take(rows, np.uint64))
     if rows and int(segment.pack_numbers.max()) >= packs:
         raise DamagedError(f"{name}: a row names a pack that the segment does not list")
     return segment
+
+
+def _segment_name(data: BytesLike) -> str:
+    return f"index/{blake3(data).hexdigest()}"
 
 
 def _cipher(bundle: Bundle, epoch: int, salt: bytes) -> AESGCM:
