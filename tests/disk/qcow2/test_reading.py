@@ -34,8 +34,9 @@ def test_stored_zero_compressed_and_unmapped_clusters() -> None:
 
 def test_version_2_knows_no_zero_flag() -> None:
     disk = open_qcow2(MemoryReader(image(version=2)), path=None)
-    assert next(iter(disk.extents())) == Extent(0, CLUSTER)
-    assert [extent.kind for extent in disk.extents()][1] is ExtentKind.UNMAPPED
+    assert [extent.kind for extent in disk.extents()] == [ExtentKind.DATA, ExtentKind.UNMAPPED]
+    with pytest.raises(CorruptInputError, match="zero cluster"):
+        contents(disk)
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,17 @@ def make_vhd(
 
 
 def make_child(
-    path: Path, parent: Path, writes: Iterable[tuple[int, bytes]] = (), *, block_bytes: int | None = None
+    path: Path,
+    parent: Path,
+    writes: Iterable[tuple[int, bytes]] = (),
+    *,
+    size_bytes: int | None = None,
+    block_bytes: int | None = None,
 ) -> Path:
     disk = open_file(parent)
+    geometry = Geometry(size_bytes or disk.geometry.size_bytes)
     target = create_vhd(
-        path, disk.geometry, kind="differencing", block_size_bytes=block_bytes, parent=Parent(disk, parent)
+        path, geometry, kind="differencing", block_size_bytes=block_bytes, parent=Parent(disk, parent)
     )
     for offset, data in writes:
         target.write(offset, data)

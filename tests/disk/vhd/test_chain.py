@@ -39,6 +39,18 @@ def test_extents_of_a_child_are_its_own_and_its_parents(child: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("size_bytes", [1 * MIB + 512, 5 * MIB])
+def test_a_child_that_was_resized_has_its_own_size_and_zeros_beyond_its_parent(
+    tmp_path: Path, size_bytes: int
+) -> None:
+    base = make_vhd(tmp_path / "base.vhd", [(0, b"B" * (2 * MIB + 512))], size_bytes=2 * MIB + 512)
+    child = make_child(tmp_path / "child.vhd", base, [(0, b"C" * 512)], size_bytes=size_bytes)
+    disk = open_file(child)
+    expected = (b"C" * 512 + b"B" * 2 * MIB).ljust(5 * MIB, b"\0")[:size_bytes]
+    assert contents(disk) == expected
+    check_extents(disk)
+
+
 def test_sector_bits_count_from_the_most_significant(child: Path) -> None:
     data = child.read_bytes()
     bitmap = int.from_bytes(data[1536:1540]) * 512

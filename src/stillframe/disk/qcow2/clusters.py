@@ -26,7 +26,7 @@ Entries = npt.NDArray[np.uint64]
 
 _OFFSET = 0x00FF_FFFF_FFFF_FE00
 _COMPRESSED = 1 << 62
-_ZERO = 1  # version 3: reads as zeros, whether or not space is kept for it
+_ZERO = 1  # version 3 only: reads as zeros, whether or not space is kept for it
 _CACHE_BYTES = 8 << 20
 # A window larger than the largest cluster serves no honest image.
 _BOUNDED: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 22}
@@ -63,14 +63,19 @@ class ClusterMap:
     def _decoded(self, entry: int) -> Cluster:
         if entry & _COMPRESSED:
             return self._decoded_compressed(entry)
-        if entry & _ZERO and self._header.version >= 3:
-            return Cluster(ExtentKind.ZERO)
+        if entry & _ZERO:
+            return self._zero_cluster()
         if not entry & _OFFSET:
             return Cluster(ExtentKind.UNMAPPED)
         offset = entry & _OFFSET
         if offset % self._header.cluster_bytes or offset >= self._reader.size_bytes:
             raise CorruptInputError(f"{self._reader.name}: a cluster lies at {offset}, not inside the file")
         return Cluster(ExtentKind.DATA, offset)
+
+    def _zero_cluster(self) -> Cluster:
+        if self._header.version < 3:
+            raise CorruptInputError(f"{self._reader.name}: has a zero cluster, which version 2 does not know")
+        return Cluster(ExtentKind.ZERO)
 
     def _decoded_compressed(self, entry: int) -> Cluster:
         offset_bits = 62 - (self._header.cluster_bits - 8)
@@ -96,11 +101,12 @@ class ClusterMap:
                     yield base + first, base + end, _KINDS[kind]
 
     def _kinds_of(self, entries: Entries) -> npt.NDArray[np.uint8]:
-        """Index into ``_KINDS`` of each entry."""
+        """Index into ``_KINDS`` of each entry; one that reading refuses is data, so that it is read."""
         stored = (entries & np.uint64(_OFFSET)) != 0
         compressed = (entries & np.uint64(_COMPRESSED)) != 0
-        zero = ((entries & np.uint64(_ZERO)) != 0) & (self._header.version >= 3)
-        return np.where(compressed, 2, np.where(zero, 1, np.where(stored, 2, 0))).astype(np.uint8)
+        flagged = (entries & np.uint64(_ZERO)) != 0
+        zero = 1 if self._header.version >= 3 else 2
+        return np.where(compressed, 2, np.where(flagged, zero, np.where(stored, 2, 0))).astype(np.uint8)
 
     def _read_l2(self, offset_bytes: int) -> Entries:
         length = self._header.cluster_bytes
