@@ -166,6 +166,18 @@ def test_a_get_that_confirms_a_put_that_failed_makes_it_durable(
     assert files.log[-1] == SyncFolder("log")
 
 
+def test_a_link_that_was_made_and_then_refused_by_its_repetition_counts() -> None:
+    class RepeatsLinks(MemoryFiles):
+        def link(self, existing: str, new: str) -> None:
+            super().link(existing, new)
+            super().link(existing, new)
+
+    storage = LocalStorage(RepeatsLinks(), "nfs", create=True)
+    assert storage.put_if_absent("config", b"mine")
+    assert not storage.put_if_absent("config", b"another")
+    assert storage.get("config") == b"mine"
+
+
 READS: list[Call] = [
     lambda storage: storage.get("config"),
     lambda storage: storage.get_range("config", 0, 1),
@@ -217,6 +229,7 @@ def test_files_kept_open_are_few_and_do_not_leak(tmp_path: Path) -> None:
         storage.put_if_absent(f"data/{number % 3}/{number}", b"x")
         storage.get_range(f"data/{number % 3}/{number}", 0, 1)
     assert len(os.listdir("/proc/self/fd")) - before <= 64
+    storage.close()
     storage.close()
     assert len(os.listdir("/proc/self/fd")) < before
 

@@ -62,7 +62,7 @@ class FileOps(Protocol):
         """Names in a folder, each with whether it is a folder itself."""
 
     def release(self) -> None:
-        """Let go of the root folder."""
+        """Let go of the root folder; harmless when repeated."""
 
 
 class SystemFiles:
@@ -138,7 +138,9 @@ class SystemFiles:
             os.close(handle)
 
     def release(self) -> None:
-        os.close(self._root)
+        root, self._root = self._root, -1
+        if root != -1:
+            os.close(root)
 
     def _open_folder(self, path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)

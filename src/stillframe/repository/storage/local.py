@@ -137,9 +137,9 @@ class LocalStorage:
     def _put(self, name: str, data: memoryview) -> bool:
         folder = _folder_of(name)
         self._make_folder(folder)
-        with self._temporary_file(data) as temporary:
+        with self._temporary_file(data) as (path, handle):
             self._in_doubt.add(name)
-            is_new = self._link(temporary, name)
+            is_new = self._link(path, handle, name)
         self._sync_folder(folder)
         self._in_doubt.discard(name)
         return is_new
@@ -151,7 +151,7 @@ class LocalStorage:
             self._in_doubt.discard(name)
 
     @contextmanager
-    def _temporary_file(self, data: memoryview) -> Iterator[str]:
+    def _temporary_file(self, data: memoryview) -> Iterator[tuple[str, int]]:
         """A file with these bytes, durable, its name not; locked, which says that its writer lives."""
         self._make_folder(TEMPORARY_FOLDER)
         path = f"{TEMPORARY_FOLDER}/{os.urandom(16).hex()}"
@@ -161,17 +161,18 @@ class LocalStorage:
             while data:
                 data = data[self._files.write(handle, data) :]
             self._files.fdatasync(handle)
-            yield path
+            yield path, handle
         finally:
             with suppress(FileNotFoundError):
                 self._files.unlink(path)
             self._files.close(handle)
 
-    def _link(self, temporary: str, name: str) -> bool:
+    def _link(self, path: str, handle: int, name: str) -> bool:
+        """Give the file its name. NFS may repeat a request, and then find that its own link exists."""
         try:
-            self._files.link(temporary, name)
+            self._files.link(path, name)
         except FileExistsError:
-            return False
+            return self._files.fstat(handle).links > 1
         except FileNotFoundError:
             raise
         except OSError as error:
