@@ -16,6 +16,7 @@ from stillframe.disk.stamp import DiskChangedError, StillStamp, still_stamp
 from stillframe.disk.still import Extent, StillDisk
 from stillframe.errors import StillframeError, UsageError
 from stillframe.progress import NoProgress, Progress
+from stillframe.repository.collection.consolidate import consolidate_index
 from stillframe.repository.errors import ConflictError
 from stillframe.repository.ingest import IngestRun, Statistics
 from stillframe.repository.points import Consistency, PointDisk, RecoveryPoint
@@ -151,6 +152,7 @@ def _attempt(
             statistics=run.statistics.to_json(),
         )
         committed = run.commit(point, [parent.point_id] if parent else [])
+    consolidate_index(repository)
     run.statistics.wall_s = time.perf_counter() - started_s
     return BackupReport(committed, tuple(source.report for source in sources), run.statistics, attempt)
 
