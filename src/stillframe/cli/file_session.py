@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,7 @@ from stillframe.errors import StillframeError, UsageError
 from stillframe.recovery.files import DiskFiles, Found
 from stillframe.recovery.filesystems.volumes import Volume
 from stillframe.recovery.kernels import Through, opener
+from stillframe.recovery.mount import MountedDisk
 from stillframe.recovery.source import open_source
 
 _NOTHING_TO_SEARCH = {"", "swap", "lvm2"}
@@ -79,6 +81,23 @@ class FileSession:
             return
         for disk in source.disks:
             yield from self._places(self._disk_files(disk.disk), f"/{disk.name}", "")
+
+    def open_disks(self, spec: str) -> list[MountedDisk]:
+        """All disks of a specification without a path, each under the last part of its name.
+
+        Raises:
+            UsageError: the specification goes on with a path, or two disks share a name.
+        """
+        source = self._stack.enter_context(open_source(spec))
+        if source.path.strip("/"):
+            raise UsageError(f"{spec}: names a path", hint="A mount shows whole disks.")
+        disks = [
+            MountedDisk(PurePath(named.name).name, named.disk, self._disk_files(named.disk))
+            for named in source.disks
+        ]
+        if len({disk.name for disk in disks}) < len(disks):
+            raise UsageError(f"{spec}: two of its disks have the same name")
+        return disks
 
     def warn_about(self, found: Found) -> None:
         """Say once per file system what its reader should know."""
