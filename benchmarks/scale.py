@@ -57,7 +57,7 @@ def scattered(folder: Path, disk_bytes: int = 10 * TIB) -> list[Figure]:
 
 
 def _warm(place: Place) -> None:
-    """One increment unmeasured: a machine that protects a disk has the index in its cache from the last run."""
+    """One increment unmeasured: who protects a disk has the index in its cache from the last run."""
     one = place.folder / "one.json"
     one.write_text("[[0, 4096]]")
     _run(place, "backup", "image", str(place.image), "--machine", "bench", "--changed", str(one))
