@@ -112,7 +112,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         measures=tuple(each for each in Measure if each in given.only),
         scale=SCALE in given.only and OURS in given.tools,
         contestants=tuple(each for each in contestants.ALL if each.name in given.tools),
-        folder=given.folder,
+        folder=given.folder.absolute(),
         json=given.json,
         markdown=given.markdown,
     )
