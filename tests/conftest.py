@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine under load is no defect.
+settings.register_profile("stillframe", deadline=None)
+settings.load_profile("stillframe")
 
 
 @pytest.fixture(autouse=True)

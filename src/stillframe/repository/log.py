@@ -87,11 +87,18 @@ class LogView:
 
     def _apply(self, number: int, data: bytes, entry: Entry) -> None:
         self.state.apply(number, entry_hash(data), entry)
-        if entry["kind"] == "rewrite":
+        self._note_deletions(number, entry)
+
+    def _note_deletions(self, number: int, entry: Entry) -> None:
+        if entry.get("kind") == "rewrite":
             self._deletions.append((number, frozenset(entry["delete"])))
 
     def append(self, build: Build) -> Steps[int]:
-        """Add one entry; its number is the result (format, section 2, law 3)."""
+        """Add one entry; its number is the result (format, section 2, law 3).
+
+        Raises:
+            DamagedError: readers would refuse such an entry for ever, so it is not written.
+        """
         yield from self.catch_up()
         while True:
             known = self.state.number
@@ -106,8 +113,11 @@ class LogView:
                 "software": __version__,
             }
             data = self._sealer.seal(ENTRY_MAGIC, number, document)
+            after = self.state.copy()
+            after.apply(number, entry_hash(data), document)
             if (yield from put_own(entry_name(number), data)):
-                self._apply(number, data, document)
+                self.state = after
+                self._note_deletions(number, document)
                 if number % CHECKPOINT_EVERY == 0:
                     yield from self.write_checkpoint()
                 return number

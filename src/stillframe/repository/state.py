@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stillframe.repository.entries import NO_PREVIOUS
@@ -53,6 +54,18 @@ class State:
     unknown: set[str] = field(default_factory=set)
     forgotten: int = 0
 
+    def copy(self) -> State:
+        """Another state that can be advanced on its own."""
+        return replace(
+            self,
+            points=dict(self.points),
+            segments=dict(self.segments),
+            uploads=dict(self.uploads),
+            tokens=dict(self.tokens),
+            windows=dict(self.windows),
+            unknown=set(self.unknown),
+        )
+
     def apply(self, number: int, digest: bytes, entry: dict[str, Any]) -> None:
         """Advance by one entry.
 
@@ -84,8 +97,8 @@ class State:
                 hint="Use a newer version of Stillframe.",
             )
 
-    def _add_segments(self, names: list[str]) -> None:
-        self.segments.update(dict.fromkeys(names))
+    def _add_segments(self, names: Any) -> None:
+        self.segments.update(dict.fromkeys(_names(names)))
 
     def _point(self, number: int, entry: dict[str, Any]) -> None:
         point = RecoveryPoint.from_json(entry["point"], number)
@@ -96,7 +109,7 @@ class State:
 
     def _forget(self, number: int, entry: dict[str, Any]) -> None:
         del number
-        for point_id in entry["points"]:
+        for point_id in _names(entry["points"]):
             if self.points.pop(point_id, None):
                 self.forgotten += 1
 
@@ -107,11 +120,12 @@ class State:
 
     def _rewrite(self, number: int, entry: dict[str, Any]) -> None:
         del number
-        for name in entry["drop"]:
+        _names(entry["delete"])
+        for name in _names(entry["drop"]):
             del self.segments[name]
         self._add_segments(entry["add"])
         if entry["sweep"]:
-            self.suspects = frozenset(entry["suspects"])
+            self.suspects = frozenset(_names(entry["suspects"]))
             survived = {name: count + 1 for name, count in self.uploads.items()}
             self.uploads = {name: count for name, count in survived.items() if count < UPLOAD_SURVIVES}
 
@@ -164,6 +178,13 @@ class State:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{name}: makes no sense ({error!r})") from error
+
+
+def _names(value: Any) -> Sequence[str]:
+    """A list of texts, as an entry must have it."""
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{value!r} is no list of names")
+    return value
 
 
 _CHANGES = {
