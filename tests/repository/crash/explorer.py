@@ -16,6 +16,7 @@ from stillframe.repository.checking.check import check
 from stillframe.repository.collection import collect
 from stillframe.repository.repository import Repository, create_repository, open_repository
 from stillframe.repository.storage.local import LocalStorage
+from stillframe.repository.storage.probe import probe
 from stillframe.repository.unlocking import unlock_slots
 from tests.repository.crash.machine import BLOCK_BYTES, back_up, restored
 from tests.repository.crash.memory_files import MemoryFiles
@@ -63,6 +64,7 @@ class Life:
 
     def create(self, storage: type[LocalStorage] = LocalStorage) -> Repository:
         recorded = storage(self.files, "recorded", create=True)
+        probe(recorded)
         repository, recovery_key = create_repository(recorded, PASSPHRASE, **PARAMETERS)  # type: ignore[arg-type]
         self.files.promise(Created(recovery_key))
         return repository

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from stillframe.errors import UnsupportedError, UsageError
 from stillframe.repository.storage.base import Storage, StorageError
@@ -50,6 +49,8 @@ def _local_path(url: str) -> Path:
             f"{url}: repositories on {scheme[1]}:// are not supported",
             hint="Give the path of a folder, or a file:// URL.",
         )
+    from urllib.parse import unquote, urlsplit  # most repositories are given as paths
+
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(f"{url}: a file:// URL names no other host", hint="Write file:///path/to/folder.")
