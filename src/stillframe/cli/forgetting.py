@@ -67,7 +67,7 @@ def print_verdicts(verdicts: Sequence[Verdict], *, dry_run: bool, as_json: bool)
     rows = [_row(verdict) for verdict in verdicts]
     print_table(("point", "machine", "time", "", "why"), rows)
     done = "would be forgotten" if dry_run else "forgotten"
-    print(f"{len(forgotten)} {done}, {len(kept)} kept")
+    print(f"{len(forgotten)} {done}" + (f", {len(kept)} kept" if kept else ""))
     if forgotten and not dry_run:
         print("their space comes back with: stillframe repo collect")
 

@@ -6,8 +6,11 @@ import sys
 
 import typer
 
-from stillframe.cli import disk, files
+from stillframe.cli import backup, disk, files, mount, points, repo, restore
+from stillframe.cli.output import warn
 from stillframe.errors import StillframeError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="stillframe",
@@ -15,8 +18,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(repo.app, name="repo")
+app.add_typer(backup.app, name="backup")
+app.add_typer(points.app, name="points")
+app.add_typer(restore.app, name="restore")
 app.add_typer(disk.app, name="disk")
 app.add_typer(files.app, name="files")
+app.command("mount")(mount.mount_disks)
 
 
 def main() -> None:
@@ -24,13 +32,16 @@ def main() -> None:
     try:
         app()
     except StillframeError as error:
-        print(f"stillframe: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+        warn(str(error), hint=error.hint)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print(
-            "stillframe: interrupted; what was stored stays, the same command goes on from there",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+        _say_interrupted()
+        sys.exit(INTERRUPTED)
+    except SystemExit as exit_:
+        if exit_.code == INTERRUPTED:  # typer has met the interrupt, and says nothing
+            _say_interrupted()
+        raise
+
+
+def _say_interrupted() -> None:
+    warn("interrupted; what was stored stays, the same command goes on from there")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stillframe.cli import keys
+from stillframe.cli import checking, keys, repairing
 from stillframe.cli.options import (
     PASSPHRASE_VARIABLE,
+    DryRun,
     Json,
     KeyFile,
     PassphraseFile,
@@ -17,15 +18,18 @@ from stillframe.cli.options import (
     new_passphrase,
     opened,
 )
-from stillframe.cli.output import print_fields, print_json
+from stillframe.cli.output import print_fields, print_json, progress_bar, warn
 from stillframe.cli.sizes import format_size, parse_size
 from stillframe.errors import UsageError
 
 if TYPE_CHECKING:
+    from stillframe.repository.collection.collect import CollectReport
     from stillframe.repository.repository import Repository
     from stillframe.repository.storage.base import Storage
 
 app = typer.Typer(help="Make a repository, look at it, check it, manage its keys.", no_args_is_help=True)
+app.command("check")(checking.check)
+app.command("repair")(repairing.repair)
 app.add_typer(keys.app, name="key")
 
 _KEEP_IT = (
@@ -165,3 +169,30 @@ def _info_fields(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "packs", f"{facts['packs']}, {facts['blobs']} blobs in {facts['index_segments']} index segments"
     if not facts["can_read"]:
         yield "note", "this credential can write and list, but not read what the disks hold"
+
+
+@app.command()
+def collect(
+    repo: Repo, dry_run: DryRun = False, passphrase_file: PassphraseFile = None, as_json: Json = False
+) -> None:
+    """Give back the space of forgotten points, and tidy up small packs; writers may go on meanwhile."""
+    from stillframe.repository.collection.collect import collect as collect_repository
+
+    with opened(repo, passphrase_file, None) as repository, progress_bar(quiet=as_json) as progress:
+        report = collect_repository(repository, dry_run=dry_run, progress=progress)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_fields(_collect_fields(report))
+    if report.left_wasteful:
+        warn("packs that hold much garbage were left: this credential cannot read, so it cannot rewrite them")
+
+
+def _collect_fields(report: CollectReport) -> Iterator[tuple[str, str]]:
+    yield "would free" if report.dry_run else "freed", format_size(report.freed_bytes)
+    yield "in use", format_size(report.live_bytes)
+    yield "deleted", f"{report.deleted_packs} packs, {report.deleted_orphans} abandoned objects"
+    yield "rewritten", f"{report.rewritten_packs} packs into {report.written_packs}"
+    yield "merged", f"{report.merged_segments} index segments"
+    if report.suspects:
+        yield "suspects", f"{report.suspects} unnamed objects; deleted next time if still unnamed"
