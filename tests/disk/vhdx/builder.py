@@ -200,16 +200,8 @@ class EntryFields:
     last: int = 0
 
     def encode(self) -> bytes:
-        descriptors, data = b"", b""
-        for change in self.changes:
-            if isinstance(change, Write):
-                page = change.contents.ljust(4096, b"\0")
-                descriptors += b"desc" + page[4092:] + page[:8]
-                data += b"data" + struct.pack("<I", self.sequence >> 32) + page[8:4092]
-                data += struct.pack("<I", self.sequence & 0xFFFFFFFF)
-            else:
-                descriptors += b"zero" + bytes(4) + struct.pack("<Q", change.length)
-            descriptors += struct.pack("<QQ", change.offset, self.sequence)
+        descriptors = b"".join(self._descriptor(change) for change in self.changes)
+        data = b"".join(self._data_sector(each) for each in self.changes if isinstance(each, Write))
         leading = -(-(64 + len(descriptors)) // 4096) * 4096
         tail = self.position if self.tail is None else self.tail
         header = struct.pack(
@@ -217,6 +209,19 @@ class EntryFields:
         )
         header += self.log_id.bytes_le + struct.pack("<QQ", self.flushed, self.last)
         return sealed((header + descriptors).ljust(leading, b"\0") + data)
+
+    def _descriptor(self, change: Write | Zero) -> bytes:
+        if isinstance(change, Write):
+            page = change.contents.ljust(4096, b"\0")
+            start = b"desc" + page[4092:] + page[:8]
+        else:
+            start = b"zero" + bytes(4) + struct.pack("<Q", change.length)
+        return start + struct.pack("<QQ", change.offset, self.sequence)
+
+    def _data_sector(self, change: Write) -> bytes:
+        middle = change.contents.ljust(4096, b"\0")[8:4092]
+        high, low = struct.pack("<I", self.sequence >> 32), struct.pack("<I", self.sequence & 0xFFFFFFFF)
+        return b"data" + high + middle + low
 
     @property
     def length(self) -> int:

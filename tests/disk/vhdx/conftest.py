@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.disk.vhdx.reading import close_all
+
 DISKS = Path(__file__).parents[2] / "data" / "disks"
 _PIECE = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open() -> Iterator[None]:
+    yield
+    close_all()
 
 
 @pytest.fixture(scope="session")

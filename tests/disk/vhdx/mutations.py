@@ -1,4 +1,4 @@
-"""Damaged and hostile VHDX files: bytes changed anywhere, or single fields with checksums made right again."""
+"""Damaged and hostile VHDX files: bytes changed anywhere, or single fields with checksums right again."""
 
 from __future__ import annotations
 

@@ -13,8 +13,19 @@ from stillframe.disk.vhdx import VhdxDisk, open_vhdx
 MIB = 1 << 20
 
 
+_opened: list[VhdxDisk] = []
+
+
 def open_file(path: Path, search: Sequence[Path] = ()) -> VhdxDisk:
-    return open_vhdx(FileReader(path), path=path, search=search)
+    """Open; it is closed at the end of the test, or earlier by ``close_all``."""
+    disk = open_vhdx(FileReader(path), path=path, search=search)
+    _opened.append(disk)
+    return disk
+
+
+def close_all() -> None:
+    while _opened:
+        _opened.pop().close()
 
 
 def open_memory(reader: RandomReader) -> VhdxDisk:

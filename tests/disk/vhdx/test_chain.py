@@ -177,6 +177,7 @@ def test_all_that_was_opened_is_closed_again(
 
 def test_a_child_may_be_larger_or_smaller_than_its_parent(tmp_path: Path) -> None:
     blocks = {index: present(BLOCKS_AT + index * MIB) for index in range(8)}
+    blocks[8] = present(BLOCKS_AT)  # behind the end of the parent's disk: means nothing
     full = DiskBuilder(entries=blocks, pieces=((BLOCKS_AT, b"p" * 8 * MIB),)).write(tmp_path / "base.vhdx")
     assert full.exists()
     larger = child(relative_path="base.vhdx").with_(disk_bytes=10 * MIB).write(tmp_path / "larger.vhdx")

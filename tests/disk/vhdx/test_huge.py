@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from google_crc32c import value
@@ -15,7 +16,7 @@ from stillframe.disk.vhdx.header import MAX_LOG_BYTES
 from stillframe.errors import StillframeError
 from tests.disk.vhdx import builder as by_hand
 from tests.disk.vhdx.builder import BAT_AT, LOG_ID, MIB, DiskBuilder, EntryFields, HeaderFields, Zero, present
-from tests.disk.vhdx.reading import kinds, open_memory, read
+from tests.disk.vhdx.reading import kinds, open_file, open_memory, read
 from tests.disk.vhdx.sources import MemoryReader
 
 TIB = 1 << 40
@@ -40,13 +41,14 @@ def index(block: int) -> int:
     return block + block // RATIO
 
 
-def test_64_tib_in_blocks_of_1_mib() -> None:
+def test_64_tib_in_blocks_of_1_mib(tmp_path: Path) -> None:
     """67 million entries, opened, checked and listed."""
     last = 64 * TIB // MIB - 1
     entries = {0: present(BLOCKS_AT), index(last // 2): 2, index(last): present(BLOCKS_AT + MIB)}
-    reader = HUGE.with_(entries=entries, pieces=((BLOCKS_AT + MIB, b"the end"),)).reader()
+    builder = HUGE.with_(entries=entries, pieces=((BLOCKS_AT + MIB, b"the end"),))
+    path = builder.write(tmp_path / "huge.vhdx")
     with bounded_memory():
-        disk = open_memory(reader)
+        disk = open_file(path)
         assert kinds(list(disk.extents())) == [
             ("data", 0, 1),
             ("unmapped", 1, last // 2 - 1),

@@ -113,6 +113,16 @@ def test_a_torn_data_sector_shows_although_the_checksum_would_hold() -> None:
     assert read(open_memory(reader), 0, PAGE) == NEW
 
 
+@pytest.mark.parametrize("field", [64 + 24, 64])
+def test_a_descriptor_of_another_entry_or_kind(field: int) -> None:
+    """Its number, or its signature, is not the entry's; the checksum was made over it."""
+    first, wrong = chained(0, 7, (Write(BLOCKS_AT, NEW),), (Write(BLOCKS_AT, NEWER),))
+    raw = bytearray(wrong.encode())
+    raw[field] ^= 1
+    reader = dirty(DISK, first).reader((LOG_AT + wrong.position, by_hand.sealed(bytes(raw))))
+    assert read(open_memory(reader), 0, PAGE) == NEW
+
+
 def test_a_head_whose_tail_lies_outside_makes_no_sequence() -> None:
     with pytest.raises(LogError, match="no valid sequence"):
         after(EntryFields(0, 7, (Write(BLOCKS_AT, NEW),), tail=64 * KIB))

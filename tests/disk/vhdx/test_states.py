@@ -86,6 +86,28 @@ def test_second_chunk_has_its_own_bitmap(tmp_path: Path) -> None:
     assert read(disk, (RATIO + 1) * MIB, 2 * SECTOR) == filled(1)[:SECTOR] + bytes(SECTOR)
 
 
+def test_partial_blocks_on_both_sides_of_a_chunk_border(tmp_path: Path) -> None:
+    """Neighbours on the disk and in the file, but each with its own bitmap."""
+    size = (RATIO + 1) * MIB
+    DiskBuilder(disk_bytes=size).write(tmp_path / "parent.vhdx")
+    bitmaps, blocks = BLOCKS_AT, BLOCKS_AT + 2 * MIB
+    bits = bytes([0b10]).rjust(MIB - 255, b"\0").ljust(MIB, b"\0"), bytes([0b01]).ljust(MIB, b"\0")
+    path = DiskBuilder(
+        disk_bytes=size,
+        parent=LINKAGE,
+        entries={
+            RATIO - 1: partial(blocks),
+            RATIO: present(bitmaps + MIB),
+            RATIO + 1: partial(blocks + MIB),
+            2 * RATIO + 1: present(bitmaps),
+        },
+        pieces=((bitmaps, bits[1] + bits[0]), (blocks, filled(1)), (blocks + MIB, filled(2))),
+    ).write(tmp_path / "child.vhdx")
+    first = bytes(SECTOR) + filled(1)[:SECTOR] + bytes(MIB - 2 * SECTOR)
+    second = filled(2)[:SECTOR] + bytes(MIB - SECTOR)
+    assert read(open_file(path), (RATIO - 1) * MIB) == first + second
+
+
 def test_bitmap_entries_of_a_disk_without_parent_are_ignored() -> None:
     """QEMU left garbage there until 2023."""
     size = (RATIO + 1) * MIB

@@ -20,7 +20,7 @@ from stillframe.disk.staged import CannotWriteError
 from stillframe.disk.still import DiskTarget, Extent, ExtentKind, Geometry
 from stillframe.disk.vhdx import DiskKind, VhdxDisk, create_vhdx
 from stillframe.errors import UsageError
-from tests.disk.vhdx.reading import check_extents, kinds, open_file, read
+from tests.disk.vhdx.reading import check_extents, close_all, kinds, open_file, read
 
 MIB = 1 << 20
 SECTOR = 512
@@ -86,7 +86,7 @@ def make(path: Path, shape: Shape, todo: Sequence[Change], model: bytearray, **o
     return open_file(path)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     data=st.data(),
     shape=st.sampled_from(SHAPES),
@@ -102,10 +102,10 @@ def test_reads_back_what_was_written(data: st.DataObject, shape: Shape, kind: st
         assert disk.info.kind == kind
         assert disk.geometry == shape.geometry
         check_extents(disk)
-        disk.close()
+        close_all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), shape=st.sampled_from(SHAPES[:4]), det=st.booleans())
 def test_chain_of_three_against_a_model(data: st.DataObject, shape: Shape, det: bool) -> None:
     """Children of children; each level's blocks may be half a block, zero, whole or absent."""
@@ -126,6 +126,7 @@ def test_chain_of_three_against_a_model(data: st.DataObject, shape: Shape, det: 
         assert len(disk.info.chain) == 2
         middle = data.draw(st.integers(0, shape.size_bytes - 1))
         assert read(disk, middle) == model[middle:]
+        close_all()
 
 
 def check_own_extents(child: VhdxDisk, before: bytes, after: bytes) -> None:
@@ -136,7 +137,7 @@ def check_own_extents(child: VhdxDisk, before: bytes, after: bytes) -> None:
         position = extent.end_bytes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), shape=st.sampled_from(SHAPES[:4]), child=st.booleans())
 def test_same_contents_give_the_same_bytes(data: st.DataObject, shape: Shape, child: bool) -> None:
     """Written in one order and by pieces, or at once: the file depends on the contents alone."""
@@ -154,6 +155,7 @@ def test_same_contents_give_the_same_bytes(data: st.DataObject, shape: Shape, ch
         again = [Change(at, 1, model[at * shape.sector_bytes]) for at in sorted(touched, reverse=True)]
         make(second, shape, by_runs(again), model, deterministic=True, **options)
         assert first.read_bytes() == second.read_bytes()
+        close_all()
 
 
 def by_runs(sectors: list[Change]) -> list[Change]:
