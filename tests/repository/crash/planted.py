@@ -68,9 +68,10 @@ class TrustsFailedPuts(LocalStorage):
 class SyncsNothingThatItRead(LocalStorage):
     """Writes on account of what another process may not have made durable."""
 
-    def _begin_change(self) -> None:
-        self._read_from.clear()
-        super()._begin_change()
+    def get(self, name: str) -> bytes:
+        data = super().get(name)
+        self._folders._read_from.clear()
+        return data
 
 
 class _HoldsBack(LocalStorage):

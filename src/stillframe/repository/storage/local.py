@@ -15,16 +15,15 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Lock
 
 from stillframe.errors import UsageError
 from stillframe.repository.storage.base import ObjectMissingError, StorageError, check_name, is_name
 from stillframe.repository.storage.descriptors import OpenFiles
+from stillframe.repository.storage.durability import ROOT, Folders, folder_of
 from stillframe.repository.storage.failures import link_failure, storage_failure
 from stillframe.repository.storage.files import FileOps
 
 TEMPORARY_FOLDER = ".tmp"  # begins with a dot, so that it cannot be an object's name
-_ROOT = "."
 _HARMLESS = {"lost+found", TEMPORARY_FOLDER}
 _ATTEMPTS = 4
 _OPEN_FILES = 64
@@ -47,12 +46,9 @@ class LocalStorage:
         self._files = files
         self._location = location
         self._open_files = OpenFiles(files, _OPEN_FILES)
-        self._durable_folders: set[str] = set()
-        self._read_from: set[str] = set()
+        self._folders = Folders(files, location)
         self._in_doubt: set[str] = set()
-        self._sync_lock = Lock()
         self._leftovers_removed = False
-        self._failed_sync = ""
         if create:
             self._create()
         self._require()
@@ -77,7 +73,7 @@ class LocalStorage:
                 data = self._read(handle, name, 0, self._files.fstat(handle).size_bytes)
             finally:
                 self._files.close(handle)
-        self._read_from.add(_folder_of(name))
+        self._folders.note_read(folder_of(name))
         return data
 
     def get_range(self, name: str, offset_bytes: int, length_bytes: int) -> bytes:
@@ -117,7 +113,7 @@ class LocalStorage:
             except FileNotFoundError:
                 self._require()
             else:
-                self._sync_folder(_folder_of(name))
+                self._folders.sync(folder_of(name))
 
     def close(self) -> None:
         self._open_files.forget_all()
@@ -131,29 +127,29 @@ class LocalStorage:
             with suppress(FileNotFoundError):
                 return self._put(name, data)
             self._require()
-            self._durable_folders.clear()
+            self._folders.forget()
         return self._put(name, data)
 
     def _put(self, name: str, data: memoryview) -> bool:
-        folder = _folder_of(name)
-        self._make_folder(folder)
+        folder = folder_of(name)
+        self._folders.make(folder)
         with self._temporary_file(data) as (path, handle):
             self._in_doubt.add(name)
             is_new = self._link(path, handle, name)
-        self._sync_folder(folder)
+        self._folders.sync(folder)
         self._in_doubt.discard(name)
         return is_new
 
     def _settle_doubt(self, name: str) -> None:
         """Whoever looks whether a put that failed has happened may take yes for durable: so it has to be."""
         if name in self._in_doubt:
-            self._sync_folder(_folder_of(name))
+            self._folders.sync(folder_of(name))
             self._in_doubt.discard(name)
 
     @contextmanager
     def _temporary_file(self, data: memoryview) -> Iterator[tuple[str, int]]:
         """A file with these bytes, durable, its name not; locked, which says that its writer lives."""
-        self._make_folder(TEMPORARY_FOLDER)
+        self._folders.make(TEMPORARY_FOLDER)
         path = f"{TEMPORARY_FOLDER}/{os.urandom(16).hex()}"
         handle = self._files.create(path)
         try:
@@ -179,45 +175,14 @@ class LocalStorage:
             raise link_failure(self._location, name, error) from error
         return True
 
-    def _make_folder(self, folder: str) -> None:
-        """Make sure that a folder is there and durable: one made by another process may not be, yet."""
-        if folder == _ROOT or folder in self._durable_folders:
-            return
-        above = _folder_of(folder)
-        self._make_folder(above)
-        with suppress(FileExistsError):
-            self._files.mkdir(folder)
-        self._sync_folder(above)
-        self._durable_folders.add(folder)
-
     # Before a change
 
     def _begin_change(self) -> None:
-        self._refuse_after_failed_sync()
+        self._folders.refuse_after_failure()
         if not self._leftovers_removed:
             self._leftovers_removed = True
             self._remove_leftovers()
-        with self._sync_lock:  # who finds the set empty must not overtake who still syncs
-            while self._read_from:
-                self._sync_folder(self._read_from.pop())
-
-    def _sync_folder(self, folder: str) -> None:
-        self._refuse_after_failed_sync()
-        try:
-            self._files.fsync_folder(folder)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            self._failed_sync = folder
-            raise
-
-    def _refuse_after_failed_sync(self) -> None:
-        """The kernel tells of a lost write once and may call the next sync a success: never ask it again."""
-        if self._failed_sync:
-            raise StorageError(
-                f"{self._location}: {self._failed_sync} could not be made durable; nothing more is written",
-                hint="Look into the system log, then run the command again.",
-            )
+        self._folders.sync_what_was_read()
 
     def _remove_leftovers(self) -> None:
         """Remove the temporary files of dead writers: those whose lock nobody holds."""
@@ -254,7 +219,7 @@ class LocalStorage:
 
     def _walk(self, prefix: str) -> Iterator[str]:
         with suppress(FileNotFoundError):
-            for name, is_folder in self._files.scandir(prefix.removesuffix("/") or _ROOT):
+            for name, is_folder in self._files.scandir(prefix.removesuffix("/") or ROOT):
                 if not is_name(prefix + name):
                     continue
                 if is_folder:
@@ -268,12 +233,12 @@ class LocalStorage:
         with self._failures("create a storage"):
             if self._is_storage():
                 return
-            if any(name not in _HARMLESS for name, _ in self._files.scandir(_ROOT)):
+            if any(name not in _HARMLESS for name, _ in self._files.scandir(ROOT)):
                 raise UsageError(
                     f"{self._location} is not empty, and is no repository",
                     hint="A new repository needs a folder of its own.",
                 )
-            self._make_folder(TEMPORARY_FOLDER)
+            self._folders.make(TEMPORARY_FOLDER)
 
     def _is_storage(self) -> bool:
         """``config`` alone will do: copies made by other tools may lack the empty folder."""
@@ -300,7 +265,3 @@ class LocalStorage:
             raise ObjectMissingError(f"{self._location}: {name} is not there") from error
         except OSError as error:
             raise storage_failure(self._location, action, error) from error
-
-
-def _folder_of(name: str) -> str:
-    return os.path.dirname(name) or _ROOT
