@@ -90,7 +90,7 @@ class Repository:
             for point in entry["points"] if entry["kind"] == "forget" else []:
                 self.points.pop(point, None)
             segments.update(dict.fromkeys(entry.get("add", [])))
-            for name in entry.get("drop", []):
+            for name in entry["drop"] if entry["kind"] == "rewrite" else []:
                 del segments[name]
             previous, number = blake3(data).digest(), number + 1
         return segments
