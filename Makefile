@@ -25,7 +25,7 @@ packages: $(STAMP) ## Install the Debian packages that tests and demo use (root 
 .PHONY: demo
 demo: $(STAMP) ## Tell the story on real disks in under two minutes
 	@tools/debian-packages.sh demo
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python -m tools.demo
 
 .PHONY: test
 test: lint types layers unit integration ## What the gate runs: lint, types, layers, unit, integration
@@ -36,8 +36,9 @@ lint: $(STAMP) ## ruff: rules and formatting
 	$(BIN)/ruff format --check .
 
 .PHONY: types
-types: $(STAMP) ## mypy --strict
+types: $(STAMP) ## mypy --strict: the package, benchmarks and tools
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases benchmarks tools
 
 .PHONY: layers
 layers: $(STAMP) ## import-linter: the rooms of the house
