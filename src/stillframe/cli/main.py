@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Protect virtual machines: forever incremental, encrypted, any moment comes back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # paragraphs of help are wrapped to the terminal
 )
 app.add_typer(repo.app, name="repo")
 app.add_typer(backup.app, name="backup")
