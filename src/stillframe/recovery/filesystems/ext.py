@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import Final
 
 from stillframe.disk.reader import RandomReader
 from stillframe.errors import CorruptInputError
-from stillframe.recovery.filesystems import posix_acl
+from stillframe.recovery.filesystems.ext_attributes import ExtAttributes
 from stillframe.recovery.filesystems.interface import Entry, FileSystemInfo, Listing
 from stillframe.recovery.filesystems.readers import peek
 from stillframe.recovery.filesystems.sleuthkit import SleuthKitNames
@@ -16,15 +16,13 @@ from stillframe.recovery.filesystems.unixlike import UnixLikeFileSystem
 # Linux Documentation/filesystems/ext4/super.rst: the superblock lies at 1024.
 _FEATURE_INCOMPAT_OFFSET: Final = 1024 + 0x60
 _NEEDS_RECOVERY: Final = 0x4
-_ACCESS_LISTS: Final = {"system.posix_acl_access", "system.posix_acl_default"}
 
 
 class ExtFileSystem(UnixLikeFileSystem):
     def __init__(self, reader: RandomReader) -> None:
         super().__init__(reader, "pyfsext", "ext")
         self._names = SleuthKitNames(reader)
-        self._attribute_volume: Any = None
-        self._asked_for_attributes: set[int] = set()
+        self._attributes: ExtAttributes | None = None
 
     @property
     def info(self) -> FileSystemInfo:
@@ -57,20 +55,12 @@ class ExtFileSystem(UnixLikeFileSystem):
             listing.entries + tuple(entries), listing.problems if unexplained > 0 else tuple(problems)
         )
 
-    def _attributed(self, node: int) -> Any:
-        """A file as a volume parses it that never met it before.
+    def xattrs(self, entry: Entry) -> dict[str, bytes]:
+        with self._parsing(entry.name):
+            if self._attributes is None:
+                self._attributes = ExtAttributes(self._reader, self._inode_data)
+            return self._attributes.read(entry.node)
 
-        libfsext forgets the attributes kept within the inode from the second time on that it reads it.
-        """
-        if self._attribute_volume is None or node in self._asked_for_attributes:
-            self._attribute_volume = self._library.volume()
-            self._attribute_volume.open_file_object(self._file)
-            self._asked_for_attributes.clear()
-        self._asked_for_attributes.add(node)
-        return self._attribute_volume.get_file_entry_by_inode(node)
-
-    def _is_user_visible(self, attribute: Any) -> bool:
-        return str(attribute.name) != "system.data"  # the data of a small file kept in its inode
-
-    def _linux_xattr(self, name: str, value: bytes) -> tuple[str, bytes]:
-        return name, posix_acl.from_ext(value) if name in _ACCESS_LISTS else value
+    def _inode_data(self, inode: int, size_bytes: int) -> bytes:
+        """The value of an attribute that has an inode of its own."""
+        return bytes(self._object(inode).read_buffer_at_offset(size_bytes, 0))

@@ -10,8 +10,6 @@ from stillframe.errors import CorruptInputError
 from stillframe.recovery.filesystems.interface import Entry, EntryKind, Listing, Times
 from stillframe.recovery.filesystems.libyal import LibyalFileSystem
 
-MAX_XATTR_BYTES: Final = 64 << 10  # XATTR_SIZE_MAX of Linux
-
 KINDS: Final = {
     stat.S_IFREG: EntryKind.FILE,
     stat.S_IFDIR: EntryKind.DIRECTORY,
@@ -52,35 +50,6 @@ class UnixLikeFileSystem(LibyalFileSystem):
     def symlink_target(self, link: Entry) -> str:
         with self._parsing(link.name):
             return str(self._object(link.node).symbolic_link_target)
-
-    def xattrs(self, entry: Entry) -> dict[str, bytes]:
-        with self._parsing(entry.name):
-            found = self._attributed(entry.node)
-            raw = [found.get_extended_attribute(n) for n in range(found.number_of_extended_attributes)]
-            return dict(
-                self._xattr(entry, attribute) for attribute in raw if self._is_user_visible(attribute)
-            )
-
-    def _attributed(self, node: int) -> Any:
-        """The object whose extended attributes are asked for."""
-        return self._object(node)
-
-    def _xattr(self, entry: Entry, attribute: Any) -> tuple[str, bytes]:
-        if attribute.size > MAX_XATTR_BYTES:
-            raise CorruptInputError(
-                f"{entry.name}: the attribute {attribute.name} has {attribute.size} bytes"
-            )
-        attribute.seek_offset(0, 0)
-        value = attribute.read_buffer(attribute.size) if attribute.size else b""
-        return self._linux_xattr(attribute.name, value)
-
-    def _is_user_visible(self, attribute: Any) -> bool:
-        del attribute
-        return True
-
-    def _linux_xattr(self, name: str, value: bytes) -> tuple[str, bytes]:
-        """An attribute as the disk holds it, named and encoded as Linux shows it."""
-        raise NotImplementedError
 
     def _parse(self, node: int) -> Any:
         return self._volume.get_file_entry_by_inode(node)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -52,7 +52,8 @@ def running_guest(volume: Path, file_system: str, tools: GuestTools) -> Iterator
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
             try:
-                yield Guest(process, port, mark)
+                with closing(Guest(process, port, mark)) as guest:
+                    yield guest
             finally:
                 _end(process)
 
@@ -66,8 +67,14 @@ class Guest:
         self._console = _Console(process.stdout)
         self._lock = threading.Lock()
         self._socket = self._connect(port)
-        with self._lock:
+        try:
             self._answer(_BOOT_TIMEOUT_S)
+        except GuestError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._socket.close()
 
     def request(self, *words: str) -> bytes:
         """Ask, and give the whole answer.
