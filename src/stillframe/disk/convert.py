@@ -37,7 +37,7 @@ def copy_disk(source: StillDisk, target: DiskTarget, progress: Progress = _NO_PR
     """Copy all of ``source``; data is read ahead on threads and written in ascending order.
 
     Ranges that are zero are told to the target by ``zero``, in multiples of 64 KiB, and never written.
-    Memory: 12 MiB. The caller finishes or aborts the target (see ``finishing``).
+    Memory: 16 MiB. The caller finishes or aborts the target (see ``finishing``).
 
     Raises:
         CorruptInputError: the source is damaged.

@@ -8,10 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from stillframe.disk.still import Extent
+from stillframe.memory import keep_freed_memory
 
 PIECE_BYTES = 1 << 20
 _THREADS = 4
-_PIECES_AHEAD = 12
+_PIECES_AHEAD = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,10 +29,11 @@ def pieces(extents: Iterable[Extent]) -> Iterator[Extent]:
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """``work`` on each item on threads, at most a dozen items ahead; results in the items' order.
+    """``work`` on each item on threads, at most 16 items ahead; results in the items' order.
 
     An error in ``work`` is raised when its item's turn comes; no further item is begun after it.
     """
+    keep_freed_memory()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="read-ahead") as pool:
         waiting: deque[tuple[Item, Future[Result]]] = deque()
         try:

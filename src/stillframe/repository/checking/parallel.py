@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from stillframe.memory import keep_freed_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -16,6 +18,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """``work`` on each item on threads, two more begun than can run; results in the items' order."""
+    keep_freed_memory()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as pool:
         waiting: deque[Future[Result]] = deque()
         try:

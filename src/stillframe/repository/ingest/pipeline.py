@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from stillframe.disk.still import StillDisk
 from stillframe.progress import Progress
-from stillframe.repository.ingest.plan import BATCH_BYTES, Batch
+from stillframe.repository.ingest.plan import Batch
 from stillframe.repository.ingest.stages import Stages, StoppedError
 from stillframe.repository.ingest.statistics import Statistics
 from stillframe.repository.ingest.worker import Result, Worker
@@ -34,7 +34,6 @@ class Pipeline:
         progress: Progress,
         *,
         workers: int,
-        block_bytes: int,
     ) -> None:
         self._stages = stages
         self._disk = disk
@@ -46,7 +45,7 @@ class Pipeline:
         self._done: queue.Queue[_Done] = queue.Queue()
         self._free: queue.Queue[bytearray] = queue.Queue()
         for _ in range(workers * _BUFFERS_PER_WORKER):
-            self._free.put(bytearray(max(BATCH_BYTES, block_bytes)))
+            self._free.put(bytearray())  # grows to the largest batch it meets: small runs stay small
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
         """The entries of all blocks of the batches, in their order."""
@@ -64,6 +63,8 @@ class Pipeline:
         counters = Statistics()
         for number, batch in enumerate(batches):
             buffer = self._stages.get(self._free)
+            if len(buffer) < batch.read_bytes:
+                buffer = bytearray(batch.read_bytes)
             with counters.timed("read_s"):
                 counters.read_bytes += self._read_batch(batch, memoryview(buffer))
             self._stages.put(self._read, (number, batch, buffer))

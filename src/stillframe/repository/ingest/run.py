@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from stillframe.disk.still import Extent, StillDisk
+from stillframe.memory import keep_freed_memory
 from stillframe.progress import NoProgress, Progress
 from stillframe.repository.blobs import BlobType, Compressor
 from stillframe.repository.config import compression_level
@@ -38,6 +39,7 @@ class IngestRun:
     """Stores disks and documents, then commits the point. Use as a context manager, from one thread."""
 
     def __init__(self, repository: Repository, machine: str, progress: Progress | None = None) -> None:
+        keep_freed_memory()
         self._repository = repository
         self._machine = machine
         self._progress = progress or NoProgress()
@@ -139,7 +141,6 @@ class IngestRun:
             statistics,
             self._progress,
             workers=min(os.cpu_count() or 1, _MAX_WORKERS),
-            block_bytes=self._repository.config.block_bytes,
         )
         yield from pipeline.run(batches)
         statistics.skipped_bytes = statistics.size_bytes - statistics.read_bytes
