@@ -138,6 +138,7 @@ def _attempt(
         (progress or NoProgress()).begin("reading", sum(_to_read(source) for source in sources))
         disks = tuple(_store(run, source, repository.config.block_bytes) for source in sources)
         consistency, reason = _verdict(sources, require)
+        run.finish()
         run.statistics.wall_s = time.perf_counter() - started_s
         point = RecoveryPoint(
             point_id=os.urandom(8).hex(),

@@ -106,7 +106,7 @@ def verify_config(data: bytes, bundle: Bundle) -> None:
 
 
 def _sealed(line: bytes, bundle: Bundle) -> bytes:
-    seal = blake3(line, key=derive("config", bundle.keys_of(1).metadata_key)).hexdigest()
+    seal = blake3(line, key=derive("config", bundle.keys_of(1, CONFIG_NAME).metadata_key)).hexdigest()
     return line + b"\n" + seal.encode() + b"\n"
 
 

@@ -56,7 +56,7 @@ class EntrySealer:
         header = _HEADER.pack(magic, self._bundle.epoch, 0, self._entropy(12))
         plain = zstd.compress(json.dumps(document, separators=(",", ":")).encode(), 3)
         nonce = header[-12:]
-        return header + self._cipher(self._bundle.epoch).encrypt(nonce, plain, self._aad(header, number))
+        return header + self._cipher(self._bundle.epoch, "a new entry").encrypt(nonce, plain, self._aad(header, number))
 
     def open(self, magic: bytes, number: int, data: bytes, name: str) -> dict[str, Any]:
         """The document of an entry.
@@ -69,7 +69,7 @@ class EntrySealer:
         header = data[: _HEADER.size]
         _, epoch, _, nonce = _HEADER.unpack(header)
         try:
-            plain = self._cipher(epoch).decrypt(nonce, data[_HEADER.size :], self._aad(header, number))
+            plain = self._cipher(epoch, name).decrypt(nonce, data[_HEADER.size :], self._aad(header, number))
             size_bytes = zstd.get_frame_info(plain).decompressed_size
             if size_bytes is None or size_bytes > MAX_ENTRY_BYTES:
                 raise DamagedError(f"{name}: is larger than an entry can be")
@@ -80,8 +80,8 @@ class EntrySealer:
             raise DamagedError(f"{name}: is no entry")
         return document
 
-    def _cipher(self, epoch: int) -> AESGCM:
-        return AESGCM(derive("log", self._bundle.keys_of(epoch).metadata_key))
+    def _cipher(self, epoch: int, name: str) -> AESGCM:
+        return AESGCM(derive("log", self._bundle.keys_of(epoch, name).metadata_key))
 
     def _aad(self, header: bytes, number: int) -> bytes:
         return header + self._repository_id + _NUMBER.pack(number)

@@ -57,18 +57,19 @@ class Bundle:
     def can_read(self) -> bool:
         return self.epochs[self.epoch].reader_private_key is not None
 
-    def keys_of(self, epoch: int) -> EpochKeys:
-        """The keys of an epoch that an object names.
+    def keys_of(self, epoch: int, origin: str) -> EpochKeys:
+        """The keys of an epoch that an object names; ``origin`` names the object.
 
         Raises:
-            UnknownFeatureError: this credential is older than the object.
+            UnknownFeatureError: this credential is older than the object, or its header is damaged.
         """
         try:
             return self.epochs[epoch]
         except KeyError:
             raise UnknownFeatureError(
-                f"an object uses key epoch {epoch}, which this credential does not have",
-                hint="Unlock with a passphrase, or export the credential again.",
+                f"{origin}: uses key epoch {epoch}, which this credential does not have",
+                hint="Unlock with a passphrase, or export the credential again. If that does not help, the "
+                "object is damaged.",
             ) from None
 
     def without_reader_keys(self) -> Bundle:

@@ -94,7 +94,7 @@ class PackBuilder:
     def __init__(
         self, kind: PackKind, bundle: Bundle, pack_bytes: int, entropy: Entropy = os.urandom
     ) -> None:
-        keys = bundle.keys_of(bundle.epoch)
+        keys = bundle.keys_of(bundle.epoch, "a new pack")
         self._kind = kind
         self._salt = entropy(SALT_BYTES)
         sealed_bytes = SEALED_BYTES if kind is PackKind.DATA else 0
@@ -212,7 +212,7 @@ def pack_opener(name: str, prefix: bytes, bundle: Bundle) -> PackOpener:
         ReaderKeyNeededError: a data pack, and the bundle can only write.
     """
     kind, epoch, salt, header = _parse_header(name, prefix)
-    keys = bundle.keys_of(epoch)
+    keys = bundle.keys_of(epoch, name)
     if kind is PackKind.METADATA:
         return PackOpener(name, salt, AESGCM(_metadata_pack_key(keys.metadata_key, salt)))
     if keys.reader_private_key is None:
@@ -246,7 +246,7 @@ def parse_directory(name: str, prefix: bytes, directory: bytes, bundle: Bundle) 
         DamagedError: they are not what was written.
     """
     _, epoch, salt, header = _parse_header(name, prefix)
-    cipher = AESGCM(derive("directory", bundle.keys_of(epoch).metadata_key + salt))
+    cipher = AESGCM(derive("directory", bundle.keys_of(epoch, name).metadata_key + salt))
     try:
         rows = cipher.decrypt(ZERO_NONCE, directory, header)
     except InvalidTag as error:

@@ -144,7 +144,7 @@ class Repository:
 
         folder = default_cache_folder(self.config.repository_id)
         if folder is not None:
-            metadata_key = self.knowledge.bundle.keys_of(1).metadata_key
+            metadata_key = self.knowledge.bundle.keys_of(1, "the cache").metadata_key
             self.knowledge.cache = SegmentCache(folder, metadata_key)
 
     def points(self) -> list[RecoveryPoint]:

@@ -249,5 +249,5 @@ def _segment_name(data: BytesLike) -> str:
     return f"index/{blake3(data).hexdigest()}"
 
 
-def _cipher(bundle: Bundle, epoch: int, salt: bytes) -> AESGCM:
-    return AESGCM(derive("index", bundle.keys_of(epoch).metadata_key + salt))
+def _cipher(name: str, bundle: Bundle, epoch: int, salt: bytes) -> AESGCM:
+    return AESGCM(derive("index", bundle.keys_of(epoch, name).metadata_key + salt))

@@ -68,7 +68,7 @@ def collect_steps(knowledge: Knowledge, *, dry_run: bool = False) -> Steps[Colle
     """See ``collect``."""
     report = CollectReport(dry_run)
     yield from knowledge.refresh()
-    _refuse_unknown(knowledge)
+    knowledge.state.require_known("collect")
     sweep = True
     marker = Marker(knowledge)
     for _ in range(ATTEMPTS):
@@ -90,15 +90,6 @@ def collect_steps(knowledge: Knowledge, *, dry_run: bool = False) -> Steps[Colle
         "other collections kept changing the repository; this one gave up, nothing is broken",
         hint="Run it again when they are done.",
     )
-
-
-def _refuse_unknown(knowledge: Knowledge) -> None:
-    if knowledge.state.unknown:
-        kinds = ", ".join(sorted(knowledge.state.unknown))
-        raise UnknownFeatureError(
-            f"the log has entries of unknown kind ({kinds}); what they keep alive cannot be known",
-            hint="Collect with a newer version of Stillframe.",
-        )
 
 
 def _pass(knowledge: Knowledge, marker: Marker, report: CollectReport, *, sweep: bool) -> Steps[bool]:
@@ -201,6 +192,7 @@ def _put_segments(
 def _verify(knowledge: Knowledge, marker: Marker, plan: Plan, condemned: frozenset[str]) -> Steps[None]:
     """Law 3 for a rewrite: after every entry read so far, nothing live loses its last copy."""
     state = knowledge.state
+    state.require_known("collect")
     if not all(name in state.segments and name not in state.uploads for name in plan.drop_segments):
         raise _OvertakenError("another collection was faster")
     newly_live = yield from marker.extend()

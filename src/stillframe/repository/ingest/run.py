@@ -48,6 +48,7 @@ class IngestRun:
         self._compressor = Compressor(compression_level(repository.config.compression))
         self._stages = Stages()
         self._packs: queue.Queue[SealedPack | None] = queue.Queue(_PACKS_WAITING)
+        self._finished = False
         self.statistics = Statistics()
         self._node_counters = Statistics()
         self._nodes = self._packer(PackKind.METADATA, self._node_counters)
@@ -119,8 +120,11 @@ class IngestRun:
         self._node_store.keep(BlobType.DOCUMENT, [(blob_id, data)])
         return blob_id
 
-    def commit(self, point: RecoveryPoint, bases: Sequence[str]) -> RecoveryPoint:
-        """Finish all packs, then make the point durable; see ``Draft.commit_point``."""
+    def finish(self) -> None:
+        """Store what is still open; the statistics are complete then, and only ``commit`` may follow."""
+        if self._finished:
+            return
+        self._finished = True
         try:
             self._nodes.flush()
             self._stages.put(self._packs, None)
@@ -130,6 +134,10 @@ class IngestRun:
         self._stages.join()
         self._stages.raise_failure()
         self.statistics.add(self._node_counters)
+
+    def commit(self, point: RecoveryPoint, bases: Sequence[str]) -> RecoveryPoint:
+        """Finish, and make the point durable; see ``Draft.commit_point``."""
+        self.finish()
         return self._repository.commit_point(self._draft, point, bases)
 
     def _results(self, disk: StillDisk, batches: Iterable[Batch]) -> Iterator[Result]:
