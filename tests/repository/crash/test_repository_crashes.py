@@ -9,7 +9,7 @@ import pytest
 from stillframe.errors import StillframeError
 from stillframe.repository import slots
 from stillframe.repository.collection import collect, collect_steps
-from stillframe.repository.ingest import pipeline, plan, run
+from stillframe.repository.ingest import plan, run
 from stillframe.repository.operations import drive
 from stillframe.repository.repository import Repository
 from stillframe.repository.storage.local import LocalStorage
@@ -49,7 +49,6 @@ def _small_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "_ITERATIONS", 1)
     monkeypatch.setattr(plan, "BATCH_BYTES", BLOCK_BYTES)
     monkeypatch.setattr(run, "PACKS_PER_UPLOAD", 3)
-    monkeypatch.setattr(pipeline, "BATCH_BYTES", BLOCK_BYTES)
 
 
 Collect = Callable[[Repository], object]
