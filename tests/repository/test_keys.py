@@ -44,7 +44,7 @@ def test_a_bundle_round_trips() -> None:
 
 def test_a_bundle_shows_no_secret_when_it_is_printed() -> None:
     printed = repr(BUNDLE) + str(BUNDLE) + f"{BUNDLE.epochs}"
-    keys = BUNDLE.keys_of(1)
+    keys = BUNDLE.keys_of(1, "test")
     assert keys.reader_private_key is not None
     for secret in (BUNDLE.id_key, keys.metadata_key, keys.reader_private_key):
         assert repr(secret) not in printed
@@ -54,18 +54,18 @@ def test_a_bundle_shows_no_secret_when_it_is_printed() -> None:
 def test_a_writer_holds_all_but_the_private_key() -> None:
     assert (BUNDLE.can_read, WRITER.can_read) == (True, False)
     assert WRITER.id_key == BUNDLE.id_key
-    assert WRITER.keys_of(1) == EpochKeys(
-        BUNDLE.keys_of(1).metadata_key, BUNDLE.keys_of(1).reader_public_key, None
+    assert WRITER.keys_of(1, "test") == EpochKeys(
+        BUNDLE.keys_of(1, "test").metadata_key, BUNDLE.keys_of(1, "test").reader_public_key, None
     )
 
 
 def test_new_objects_use_the_highest_epoch_and_an_unknown_one_is_said() -> None:
-    second = Bundle.generate(seeded("second")).keys_of(1)
-    rotated = Bundle(BUNDLE.id_key, {1: BUNDLE.keys_of(1), 2: second})
+    second = Bundle.generate(seeded("second")).keys_of(1, "test")
+    rotated = Bundle(BUNDLE.id_key, {1: BUNDLE.keys_of(1, "test"), 2: second})
     assert rotated.epoch == 2
     assert Bundle.from_bytes(rotated.to_bytes(), "test") == rotated
-    with pytest.raises(UnknownFeatureError, match="epoch 3"):
-        rotated.keys_of(3)
+    with pytest.raises(UnknownFeatureError, match="the object: uses key epoch 3"):
+        rotated.keys_of(3, "the object")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_writer_adds_points_that_readers_read() -> None:
 
 def test_a_credential_file_holds_no_private_key_and_fits_one_repository() -> None:
     data = WriterCredential(REPOSITORY_ID, BUNDLE).to_bytes()
-    private = BUNDLE.keys_of(1).reader_private_key
+    private = BUNDLE.keys_of(1, "test").reader_private_key
     assert private is not None
     assert private.hex() not in data.decode()
     credential = WriterCredential.from_bytes(data, "host.key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from blake3 import blake3
@@ -19,7 +20,6 @@ from stillframe.repository.packs import (
     TRAILER,
     PackBuilder,
     PackKind,
-    PackRow,
     SealedPack,
     pack_opener,
     parse_directory,
@@ -27,6 +27,7 @@ from stillframe.repository.packs import (
     read_blobs,
     split_pack,
 )
+from stillframe.repository.zstandard import zstd
 from tests.repository.make import BUNDLE, WRITER, make_pack, noise, seeded
 
 IDS = IdKeys(BUNDLE.id_key)
@@ -136,16 +137,27 @@ def test_a_blob_is_bound_to_its_id_type_codec_place_and_pack() -> None:
     stored = data[row.offset_bytes : row.offset_bytes + row.stored_bytes]
     assert opener.open(row, stored) == METADATA[1][1]
     wrong = [
-        PackRow(bytes(32), row.kind, row.codec, row.offset_bytes, row.stored_bytes, row.length_bytes),
-        PackRow(row.blob_id, BlobType.NODE, row.codec, row.offset_bytes, row.stored_bytes, row.length_bytes),
-        PackRow(row.blob_id, row.kind, Codec.ZSTD, row.offset_bytes, row.stored_bytes, row.length_bytes),
-        PackRow(row.blob_id, row.kind, row.codec, row.offset_bytes + 1, row.stored_bytes, row.length_bytes),
+        replace(row, blob_id=bytes(32)),
+        replace(row, kind=BlobType.NODE),
+        replace(row, codec=Codec.ZSTD),
+        replace(row, offset_bytes=row.offset_bytes + 1),
     ]
     for changed in wrong:
         with pytest.raises(DamagedError, match="pack"):
             opener.open(changed, stored)
     with pytest.raises(DamagedError):
         foreign.open(row, stored)
+
+
+def test_a_frame_that_was_stored_as_it_is_is_never_unpacked() -> None:
+    frame = zstd.compress(b"x" * 40)
+    pack = make_pack([(BlobType.DATA, frame)], level=None)
+    [row] = pack.stored.rows
+    data = bytes(pack.data)
+    opener = pack_opener("pack", data[:PREFIX_BYTES], BUNDLE)
+    stored = data[row.offset_bytes : row.offset_bytes + row.stored_bytes]
+    with pytest.raises(DamagedError, match="is damaged"):
+        opener.open(replace(row, codec=Codec.ZSTD, length_bytes=40), stored)
 
 
 def test_the_directory_of_another_pack_does_not_fit() -> None:
@@ -179,7 +191,7 @@ def test_the_keys_of_another_repository_open_nothing() -> None:
 
 
 def test_a_data_pack_made_for_a_later_epoch_says_so() -> None:
-    later = Bundle(BUNDLE.id_key, {2: BUNDLE.keys_of(1)})
+    later = Bundle(BUNDLE.id_key, {2: BUNDLE.keys_of(1, "test")})
     pack = make_pack(BLOBS, bundle=later)
     assert split_pack("pack", pack.data, later)[1] == pack.stored.rows
     with pytest.raises(UnknownFeatureError, match="epoch 2"):

@@ -17,6 +17,9 @@ from stillframe.disk.still import Geometry
 from stillframe.errors import StillframeError
 from stillframe.repository import slots
 from stillframe.repository.blobs import BlobType
+from stillframe.repository.checking.check import check
+from stillframe.repository.collection import collect
+from stillframe.repository.entries import entry_name
 from stillframe.repository.errors import (
     DamagedError,
     NoRepositoryError,
@@ -184,6 +187,34 @@ def test_nothing_is_forgotten_in_a_log_with_entries_of_unknown_kind() -> None:
     with pytest.raises(UnknownFeatureError):
         repository.forget([point.point_id], "test")
     assert len(opened_again(repository).points()) == 1
+
+
+def test_nothing_is_collected_in_such_a_log_even_if_the_entry_comes_meanwhile() -> None:
+    storage = MemoryStorage()
+    repository = make_repository(storage)
+    point = commit_disk(repository, "a", [noise(10)])
+    repository.forget([point.point_id], "test")
+
+    def race(operation: Operation) -> None:
+        if operation.kind == "put" and operation.name == entry_name(3):
+            storage.plan = lambda _: None
+            append(opened_again(repository), {"kind": "hologram"})
+
+    storage.plan = race
+    for _ in range(2):
+        with pytest.raises(UnknownFeatureError, match="collect"):
+            collect(repository)
+    assert sum(name.startswith(("data/", "meta/")) for name in storage.objects) == 2
+
+
+def test_a_pack_whose_epoch_was_flipped_is_reported_as_damaged() -> None:
+    storage, repository = with_a_block()
+    name = pack_of(repository)
+    whole = storage.objects[name]
+    storage.objects[name] = whole[:10] + b"\x07" + whole[11:]
+    report = check(repository, read_data=True)
+    assert not report.is_good
+    assert any(name in str(problem) for problem in report.problems)
 
 
 def test_tokens_supersede_each_other() -> None:

@@ -55,8 +55,8 @@ class EntrySealer:
     def seal(self, magic: bytes, number: int, document: dict[str, Any]) -> bytes:
         header = _HEADER.pack(magic, self._bundle.epoch, 0, self._entropy(12))
         plain = zstd.compress(json.dumps(document, separators=(",", ":")).encode(), 3)
-        nonce = header[-12:]
-        return header + self._cipher(self._bundle.epoch, "a new entry").encrypt(nonce, plain, self._aad(header, number))
+        cipher = self._cipher(self._bundle.epoch, "a new entry")
+        return header + cipher.encrypt(header[-12:], plain, self._aad(header, number))
 
     def open(self, magic: bytes, number: int, data: bytes, name: str) -> dict[str, Any]:
         """The document of an entry.

@@ -168,7 +168,7 @@ def encode_segment(segment: Segment, bundle: Bundle, entropy: Entropy = os.urand
     salt = entropy(SALT_BYTES)
     header = HEADER.pack(MAGIC, bundle.epoch, 0, 0, salt)
     payload = b"".join(segment_payload(segment))
-    data = header + _cipher(bundle, bundle.epoch, salt).encrypt(ZERO_NONCE, payload, header)
+    data = header + _cipher("a new segment", bundle, bundle.epoch, salt).encrypt(ZERO_NONCE, payload, header)
     return _segment_name(data), data
 
 
@@ -202,7 +202,7 @@ def decode_segment(name: str, data: BytesLike, bundle: Bundle) -> Segment:
         raise DamagedError(f"{name}: its bytes are not those that its name stands for")
     view = memoryview(data)
     try:
-        payload = _cipher(bundle, epoch, salt).decrypt(
+        payload = _cipher(name, bundle, epoch, salt).decrypt(
             ZERO_NONCE, view[HEADER.size :], bytes(view[: HEADER.size])
         )
     except InvalidTag as error:

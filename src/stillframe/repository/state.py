@@ -93,8 +93,8 @@ class State:
         if self.unknown:
             kinds = ", ".join(sorted(self.unknown))
             raise UnknownFeatureError(
-                f"cannot {operation}: the log has entries of unknown kind ({kinds}), and what they keep alive "
-                "cannot be known",
+                f"cannot {operation}: the log has entries of unknown kind ({kinds}), "
+                "and what they keep alive cannot be known",
                 hint="Use a newer version of Stillframe.",
             )
 

@@ -10,7 +10,7 @@ from stillframe.progress import NoProgress, Progress
 from stillframe.repository.collection.copying import copy_blobs
 from stillframe.repository.collection.marking import Marker
 from stillframe.repository.collection.plan import Plan, make_plan
-from stillframe.repository.errors import ConflictError, DamagedError, UnknownFeatureError
+from stillframe.repository.errors import ConflictError, DamagedError
 from stillframe.repository.idsearch import contained
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
