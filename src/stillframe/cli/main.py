@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from stillframe.cli import backup, disk, files, mount, points, repo, restore
+from stillframe.cli.on_demand import OnDemand
 from stillframe.cli.output import warn
 from stillframe.errors import StillframeError
 
@@ -14,18 +14,16 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="stillframe",
-    help="Protect virtual machines: forever incremental, encrypted, any moment comes back.",
+    cls=OnDemand,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # paragraphs of help are wrapped to the terminal
 )
-app.add_typer(repo.app, name="repo")
-app.add_typer(backup.app, name="backup")
-app.add_typer(points.app, name="points")
-app.add_typer(restore.app, name="restore")
-app.add_typer(disk.app, name="disk")
-app.add_typer(files.app, name="files")
-app.command("mount")(mount.mount_disks)
+
+
+@app.callback()
+def stillframe() -> None:
+    """Protect virtual machines: forever incremental, encrypted, any moment comes back."""
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from stillframe.disk.still import Geometry
 from tests.cli.repository.conftest import MIB, Run, write_disk
 
 
-def back_up(run: Run, *images: object, machine: str = "web", **options: object) -> dict:
+def back_up(run: Run, *images: object, machine: str = "web", **options: object) -> Any:
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     done = run("backup", "image", *images, "--machine", machine, "--json", *words)
     assert done.code == 0, done.err
