@@ -12,14 +12,17 @@ from typing import Self
 
 import typer
 
+from stillframe.cli.options import Access
 from stillframe.cli.output import printable
+from stillframe.cli.spec import resolve_point, split_point
 from stillframe.disk.still import StillDisk
 from stillframe.errors import StillframeError, UsageError
 from stillframe.recovery.files import DiskFiles, Found
 from stillframe.recovery.filesystems.volumes import Volume
 from stillframe.recovery.kernels import Through, opener
 from stillframe.recovery.mount import MountedDisk
-from stillframe.recovery.source import open_source
+from stillframe.recovery.source import OpenedSource, names_a_file, open_source, source_of_point
+from stillframe.repository.repository import Repository
 
 _NOTHING_TO_SEARCH = {"", "swap", "lvm2"}
 
@@ -36,10 +39,12 @@ class Place:
 class FileSession:
     """Opens specifications; at its end everything is closed, and problems become exit code 1."""
 
-    def __init__(self, *, guest: bool, host_kernel: bool) -> None:
+    def __init__(self, access: Access, *, guest: bool, host_kernel: bool) -> None:
         if guest and host_kernel:
             raise UsageError("--guest and --host-kernel exclude each other")
         self.problems: list[str] = []
+        self._access = access
+        self._repository: Repository | None = None
         self._stack = ExitStack()
         self._warned: set[int] = set()
         self._through = Through.HOST_KERNEL if host_kernel else Through.GUEST if guest else Through.PARSER
@@ -56,7 +61,7 @@ class FileSession:
 
     def open(self, spec: str) -> Place:
         """Open a disk and find what the path names."""
-        source = self._stack.enter_context(open_source(spec))
+        source = self._source(spec)
         named, path = source.choose()
         if named is None:
             return Place(tuple(disk.name for disk in source.disks))
@@ -74,7 +79,7 @@ class FileSession:
 
     def open_all(self, spec: str) -> Iterator[tuple[str, Found]]:
         """Every place to search below a specification, with the words that come before its paths."""
-        source = self._stack.enter_context(open_source(spec))
+        source = self._source(spec)
         named, path = source.choose()
         if named is not None:
             yield from self._places(self._disk_files(named.disk), "", path)
@@ -88,7 +93,7 @@ class FileSession:
         Raises:
             UsageError: the specification goes on with a path, or two disks share a name.
         """
-        source = self._stack.enter_context(open_source(spec))
+        source = self._source(spec)
         if source.path.strip("/"):
             raise UsageError(f"{spec}: names a path", hint="A mount shows whole disks.")
         disks = [
@@ -98,6 +103,16 @@ class FileSession:
         if len({disk.name for disk in disks}) < len(disks):
             raise UsageError(f"{spec}: two of its disks have the same name")
         return disks
+
+    def _source(self, spec: str) -> OpenedSource:
+        """A file that exists goes first; a point needs the repository, which is opened once."""
+        named = None if names_a_file(spec) else split_point(spec)
+        if named is None:
+            return self._stack.enter_context(open_source(spec))
+        if self._repository is None:
+            self._repository = self._stack.enter_context(self._access.opened())
+        point = resolve_point(self._repository, named[0])
+        return source_of_point(self._repository, point, named[1])
 
     def warn_about(self, found: Found) -> None:
         """Say once per file system what its reader should know."""

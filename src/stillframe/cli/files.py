@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from stillframe.cli.options import Access, KeyFile, OptionalRepo, PassphraseFile
 from stillframe.cli.output import print_json, printable, progress_bar
 from stillframe.cli.sizes import format_size
 
@@ -35,12 +36,16 @@ def list_files(
     json: Json = False,
     guest: Guest = False,
     host_kernel: HostKernel = False,
+    repo: OptionalRepo = None,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
 ) -> None:
     """List a folder; at the root of a disk with partitions, its volumes."""
     from stillframe.cli import file_listing
     from stillframe.cli.file_session import FileSession
 
-    with FileSession(guest=guest, host_kernel=host_kernel) as session:
+    access = Access(repo, passphrase_file, key_file)
+    with FileSession(access, guest=guest, host_kernel=host_kernel) as session:
         place = session.open(spec)
         if place.disk is None:
             file_listing.print_disks(place.names, as_json=json)
@@ -56,12 +61,20 @@ def list_files(
 
 
 @app.command("cat")
-def show_file(spec: Spec, guest: Guest = False, host_kernel: HostKernel = False) -> None:
+def show_file(
+    spec: Spec,
+    guest: Guest = False,
+    host_kernel: HostKernel = False,
+    repo: OptionalRepo = None,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+) -> None:
     """Write the contents of a file to standard output."""
     from stillframe.cli.file_session import FileSession
     from stillframe.recovery.files import read_pieces
 
-    with FileSession(guest=guest, host_kernel=host_kernel) as session:
+    access = Access(repo, passphrase_file, key_file)
+    with FileSession(access, guest=guest, host_kernel=host_kernel) as session:
         found = session.open_file(spec)
         session.warn_about(found)
         for piece in read_pieces(found):
@@ -80,13 +93,17 @@ def find_files(
     json: Json = False,
     guest: Guest = False,
     host_kernel: HostKernel = False,
+    repo: OptionalRepo = None,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Search all volumes of all disks for names."""
     from stillframe.cli import file_listing
     from stillframe.cli.file_session import FileSession
     from stillframe.recovery.files import find
 
-    with FileSession(guest=guest, host_kernel=host_kernel) as session:
+    access = Access(repo, passphrase_file, key_file)
+    with FileSession(access, guest=guest, host_kernel=host_kernel) as session:
         matches: list[dict[str, object]] = []
         for prefix, found in session.open_all(spec):
             session.warn_about(found)
@@ -115,13 +132,17 @@ def restore_files(
     json: Json = False,
     guest: Guest = False,
     host_kernel: HostKernel = False,
+    repo: OptionalRepo = None,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Restore files and folders with times, owners, modes, links and attributes."""
     from stillframe.cli import file_listing
     from stillframe.cli.file_session import FileSession
     from stillframe.recovery.restoring import RestoreOptions, plan, restore
 
-    with FileSession(guest=guest, host_kernel=host_kernel) as session:
+    access = Access(repo, passphrase_file, key_file)
+    with FileSession(access, guest=guest, host_kernel=host_kernel) as session:
         sources = [session.open_file(spec) for spec in specs]
         for found in sources:
             session.warn_about(found)

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from stillframe.cli.options import Access, KeyFile, OptionalRepo, PassphraseFile
 from stillframe.errors import UnsupportedError, UsageError
 
 _START_TIMEOUT_S: Final = 60
@@ -28,13 +29,17 @@ def mount_disks(
             "--host-kernel", help="Read with this machine's kernel (root); only disks that you trust."
         ),
     ] = False,
+    repo: OptionalRepo = None,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Show disks as DIR/DISK.raw and DIR/DISK/VOLUME/..., read-only, until interrupted or unmounted."""
     _require_free(folder)
     if background and (child := os.fork()):
         _wait_until_mounted(folder, child)
         return
-    _serve(spec, folder, guest=guest, host_kernel=host_kernel, detach=background)
+    access = Access(repo, passphrase_file, key_file)
+    _serve(spec, folder, access, guest=guest, host_kernel=host_kernel, detach=background)
 
 
 def _require_free(folder: Path) -> None:
@@ -48,13 +53,13 @@ def _require_free(folder: Path) -> None:
         raise UsageError(f"{folder}: is mounted already", hint=f"umount {folder}")
 
 
-def _serve(spec: str, folder: Path, *, guest: bool, host_kernel: bool, detach: bool) -> None:
+def _serve(spec: str, folder: Path, access: Access, *, guest: bool, host_kernel: bool, detach: bool) -> None:
     from stillframe.cli.file_session import FileSession, warn
     from stillframe.recovery.mount import mount
 
     if detach:
         os.setsid()
-    with FileSession(guest=guest, host_kernel=host_kernel) as session:
+    with FileSession(access, guest=guest, host_kernel=host_kernel) as session:
         disks = session.open_disks(spec)
         with suppress(KeyboardInterrupt):  # the usual way to end it
             mount(disks, folder, warn)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,16 @@ Repo = Annotated[
         metavar="URL",
         envvar="STILLFRAME_REPO",
         help="The repository: a folder, or a file:// URL.",
+        show_default=False,
+    ),
+]
+OptionalRepo = Annotated[
+    str | None,
+    typer.Option(
+        "--repo",
+        metavar="URL",
+        envvar="STILLFRAME_REPO",
+        help="The repository, where a recovery point is named.",
         show_default=False,
     ),
 ]
@@ -64,6 +75,23 @@ NewPassphraseFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A repository that is opened only if something in it is named."""
+
+    url: str | None
+    passphrase_file: Path | None
+    key_file: Path | None
+
+    def opened(self) -> AbstractContextManager[Repository]:
+        """Open it; see ``opened``."""
+        if self.url is None:
+            raise UsageError(
+                "a recovery point is named, but no repository", hint="Give --repo, or set STILLFRAME_REPO."
+            )
+        return opened(self.url, self.passphrase_file, self.key_file)
 
 
 @contextmanager

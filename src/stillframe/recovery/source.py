@@ -9,6 +9,8 @@ from pathlib import Path
 
 from stillframe.disk.still import StillDisk
 from stillframe.errors import UsageError
+from stillframe.repository.points import RecoveryPoint
+from stillframe.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,33 @@ def open_source(text: str) -> Iterator[OpenedSource]:
         disk.close()
 
 
+def source_of_point(repository: Repository, point: RecoveryPoint, path: str) -> OpenedSource:
+    """The disks of a recovery point; ``path`` begins with a disk's name, or is empty for all of them."""
+    from stillframe.repository.still import StoredDisk
+
+    disks = tuple(NamedDisk(disk.name, StoredDisk(repository, disk)) for disk in point.disks)
+    return OpenedSource(f"point {point.point_id}", disks, path)
+
+
+def names_a_file(text: str) -> bool:
+    """Whether a specification begins with the name of an existing file."""
+    return _find_file(text) is not None
+
+
 def _split(text: str) -> tuple[Path, str]:
+    found = _find_file(text)
+    if found is None:
+        raise UsageError(
+            f"{text}: names neither a disk file nor a recovery point",
+            hint="Write FILE:/PATH or POINT:DISK/PATH, like disk.vhdx:/p1/etc or web@latest:c.vhdx/p1/etc.",
+        )
+    return found
+
+
+def _find_file(text: str) -> tuple[Path, str] | None:
     ends = [position for position, character in enumerate(text) if character == ":"]
     for end in [*ends, len(text)]:
         candidate = Path(text[:end])
         if candidate.is_file() or candidate.is_block_device():
             return candidate, text[end + 1 :]
-    raise UsageError(f"{text}: names no disk file", hint="Write FILE:/PATH, for example disk.vhdx:/p1/etc.")
+    return None
