@@ -68,9 +68,9 @@ class Pipeline:
             with counters.timed("read_s"):
                 counters.read_bytes += self._read_batch(batch, memoryview(buffer))
             self._stages.put(self._read, (number, batch, buffer))
+        self._statistics.add(counters)  # before the workers end, as the run ends with them
         for _ in range(self._workers):
             self._stages.put(self._read, None)
-        self._statistics.add(counters)
 
     def _read_batch(self, batch: Batch, buffer: memoryview) -> int:
         first = batch.tasks[0]

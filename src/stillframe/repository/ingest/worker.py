@@ -83,8 +83,10 @@ def _entry(task: BlockTask, parts: list[_Part]) -> NodeEntry:
 def overlay(base: NodeEntry, new: tuple[Piece, ...]) -> NodeEntry:
     """A block's entry with new pieces on top; old pieces that are covered by one new piece are dropped."""
     below, old = (base.base, base.pieces) if isinstance(base, PiecedBlock) else (base, ())
-    kept = tuple(piece for piece in old if not any(_covers(cover, piece) for cover in new))
-    return PiecedBlock(below, kept + new)
+    pieces = tuple(piece for piece in old if not any(_covers(cover, piece) for cover in new)) + new
+    if below is None and all(piece.is_zero for piece in pieces):
+        return None
+    return PiecedBlock(below, pieces)
 
 
 def _covers(cover: Piece, piece: Piece) -> bool:
