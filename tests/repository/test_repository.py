@@ -431,3 +431,18 @@ def test_threads_read_while_others_commit_and_refresh() -> None:
         for future in futures:
             future.result()
     assert repository.state == writer.state
+
+
+@pytest.mark.parametrize("entries", [3, 1001])
+def test_a_lost_entry_is_not_taken_for_the_end_of_the_log(entries: int) -> None:
+    """Else the next writer would put an entry of its own into the hole, and split the log."""
+    repository = make_repository()
+    for _ in range(entries):
+        append(repository, {"kind": "forget", "points": [], "reason": "a test"})
+    storage = repository.storage
+    assert isinstance(storage, MemoryStorage)
+    lost = entries - 1
+    for name in [*storage.list("checkpoint/"), entry_name(lost)]:
+        storage.delete(name)
+    with pytest.raises(DamagedError, match=f"entry {lost} is missing, but there are entries up to {entries}"):
+        opened_again(repository)

@@ -25,8 +25,18 @@ _HEADER = struct.Struct("<8sHH12s")
 _NUMBER = struct.Struct("<Q")
 
 
+def entry_folder(number: int) -> str:
+    return f"{LOG_FOLDER}{number // ENTRIES_PER_SHARD:08}/"
+
+
 def entry_name(number: int) -> str:
-    return f"{LOG_FOLDER}{number // ENTRIES_PER_SHARD:08}/{number:020}"
+    return f"{entry_folder(number)}{number:020}"
+
+
+def number_of(name: str) -> int:
+    """The number in the name of an entry or checkpoint; 0 if there is none."""
+    number = name.rpartition("/")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def checkpoint_name(number: int) -> str:

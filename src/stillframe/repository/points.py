@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from stillframe.disk.still import Geometry
+from stillframe.disk.still import MAX_DISK_BYTES, Geometry
+from stillframe.repository.config import MAX_BLOCK_BYTES, MIN_BLOCK_BYTES
 from stillframe.repository.errors import DamagedError
 
 
@@ -59,11 +60,11 @@ class PointDisk:
             document["name"],
             document["disk_id"],
             Geometry(
-                document["size_bytes"],
-                document["logical_sector_bytes"],
-                document["physical_sector_bytes"],
+                _within(document["size_bytes"], 0, MAX_DISK_BYTES),
+                _within(document["logical_sector_bytes"], 1, 1 << 20),
+                _within(document["physical_sector_bytes"], 1, 1 << 20),
             ),
-            document["block_bytes"],
+            _within(document["block_bytes"], MIN_BLOCK_BYTES, MAX_BLOCK_BYTES),
             bytes.fromhex(document["root"]) if document["root"] else None,
             document["source"],
             tuple((offset, length) for offset, length in document["excluded"]),
@@ -154,6 +155,12 @@ class RecoveryPoint:
 
 def _unknown(document: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in known}
+
+
+def _within(value: Any, least: int, most: int) -> int:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{value!r} is not within {least} and {most}")
+    return value
 
 
 def format_time(moment: datetime) -> str:

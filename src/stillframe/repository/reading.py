@@ -6,8 +6,9 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from stillframe.errors import StillframeError
 from stillframe.repository.blobs import BlobType, BytesLike
-from stillframe.repository.errors import DamagedError
+from stillframe.repository.errors import DamagedError, UnknownFeatureError
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.nodes import Node, decode_node
 from stillframe.repository.operations import drive
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _OPENERS = 512
 _NODES = 4096
+
+_BAD_COPY = (ObjectMissingError, DamagedError, UnknownFeatureError)
+"""What one copy of a blob may fail with and another may not; a flipped epoch is an unknown one."""
 
 
 class BlobReader:
@@ -39,17 +43,15 @@ class BlobReader:
             ReaderKeyNeededError: guest data, and the credential can only write.
         """
         location = self._knowledge.index.find_one(blob_id)
-        failure: DamagedError | ObjectMissingError | None = None
+        failure: StillframeError | None = None
         if location is not None:
             try:
                 return self.read_at(location, kind)
-            except (ObjectMissingError, DamagedError) as error:
+            except _BAD_COPY as error:
                 failure = error
         return self._read_elsewhere(blob_id, kind, failure)
 
-    def _read_elsewhere(
-        self, blob_id: bytes, kind: BlobType, failure: DamagedError | ObjectMissingError | None
-    ) -> BytesLike:
+    def _read_elsewhere(self, blob_id: bytes, kind: BlobType, failure: StillframeError | None) -> BytesLike:
         """The pack was collected since we read the index, or is damaged: the log and other copies help."""
         with self._knowledge.lock:
             drive(self._knowledge.refresh(), self._storage)
@@ -59,9 +61,9 @@ class BlobReader:
             except ObjectMissingError as error:
                 failure = DamagedError(f"{location.object_name}: is lost; it held {_short(blob_id)}")
                 failure.__cause__ = error
-            except DamagedError as error:
+            except _BAD_COPY as error:
                 failure = error
-        if isinstance(failure, DamagedError):
+        if failure is not None and not isinstance(failure, ObjectMissingError):
             raise failure
         raise DamagedError(
             f"{_short(blob_id)} is not in the repository any more",

@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from stillframe.errors import UsageError
 from stillframe.repository.blobs import BlobType, BytesLike
 from stillframe.repository.config import CONFIG_NAME, Config, read_config, verify_config
 from stillframe.repository.draft import Draft
-from stillframe.repository.errors import NoRepositoryError
+from stillframe.repository.entries import ENTRIES_PER_SHARD, entry_folder, number_of
+from stillframe.repository.errors import DamagedError, NoRepositoryError
 from stillframe.repository.keys import Bundle, Entropy
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
@@ -54,7 +56,10 @@ def create_repository(
     config = Config(entropy(16).hex(), created, **chosen)
     bundle = Bundle.generate(entropy)
     config_bytes = config.to_bytes(bundle)
-    read_config(config_bytes)
+    try:
+        read_config(config_bytes)
+    except DamagedError as error:
+        raise UsageError(f"no repository can have such parameters: {error}") from error
     recovery_slot, recovery_key = seal_with_recovery_key(
         bundle, config.repository_id, label="recovery key", created=created, entropy=entropy
     )
@@ -129,7 +134,27 @@ class Repository:
         """Learn what was committed since, without the index."""
         with self._lock:
             log = self.knowledge.log
-            drive(log.catch_up() if self.state.number else log.open(), self.storage)
+            first = not self.state.number
+            drive(log.open() if first else log.catch_up(), self.storage)
+            if first:
+                self._refuse_hole()
+
+    def _refuse_hole(self) -> None:
+        """Make sure that the log does not go on behind the entry that seems to be its last.
+
+        A reader stops at the first number that is not there. Were an entry lost, a writer would fill its
+        place and split the log; later entries give it away. (A listing may show too little, and prove
+        nothing; what it shows is there.)
+        """
+        shards = {entry_folder(self.state.number + ahead) for ahead in (0, 1, ENTRIES_PER_SHARD)}
+        listed = max((number_of(name) for shard in shards for name in self.storage.list(shard)), default=0)
+        if listed > self.state.number:
+            drive(self.knowledge.log.catch_up(), self.storage)
+        if listed > self.state.number:
+            raise DamagedError(
+                f"log entry {self.state.number + 1} is missing, but there are entries up to {listed}",
+                hint="Bring the log/ folder back from a mirror; do not write to this repository before.",
+            )
 
     def refresh(self) -> None:
         """Learn what was committed since, index included."""
