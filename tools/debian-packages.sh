@@ -4,7 +4,7 @@ set -euo pipefail
 purpose=${1:?usage: debian-packages.sh demo|test|bench}
 
 demo="qemu-utils e2fsprogs"
-test="$demo xfsprogs btrfs-progs ntfs-3g dosfstools exfatprogs lvm2 fuse3 zstd qemu-system-x86 busybox-static restic borgbackup"
+test="$demo xfsprogs btrfs-progs ntfs-3g dosfstools mtools exfatprogs exfat-fuse lvm2 fuse3 zstd qemu-system-x86 busybox-static restic borgbackup"
 bench="restic borgbackup zstd"
 wanted=${!purpose}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Self
 import typer
 
 from stillframe.cli.options import Access
-from stillframe.cli.output import printable
+from stillframe.cli.output import warn
 from stillframe.cli.spec import resolve_point, split_point
 from stillframe.disk.still import StillDisk
 from stillframe.errors import StillframeError, UsageError
@@ -155,13 +154,6 @@ class FileSession:
         except StillframeError as error:
             self.report(str(error))
             return None
-
-
-def warn(message: str, *, hint: str = "") -> None:
-    """One line on standard error, and a second for what to do about it."""
-    print(f"stillframe: {printable(message)}", file=sys.stderr)
-    if hint:
-        print(f"  {printable(hint)}", file=sys.stderr)
 
 
 def journal_hint(kind: str) -> str:

@@ -54,7 +54,8 @@ def _require_free(folder: Path) -> None:
 
 
 def _serve(spec: str, folder: Path, access: Access, *, guest: bool, host_kernel: bool, detach: bool) -> None:
-    from stillframe.cli.file_session import FileSession, warn
+    from stillframe.cli.file_session import FileSession
+    from stillframe.cli.output import warn
     from stillframe.recovery.mount import mount
 
     if detach:

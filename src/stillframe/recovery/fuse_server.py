@@ -18,7 +18,7 @@ from stillframe.recovery.filesystems.libyal import load_library
 _START_TIMEOUT_S: Final = 20
 _STOP_TIMEOUT_S: Final = 20
 _WAKE_UP_S: Final = 0.5
-_TAKEN_BY_LIBFUSE: Final = (signal.SIGTERM, signal.SIGHUP)
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def load_fuse() -> Any:
@@ -46,11 +46,12 @@ def serving(operations: Any, folder: Path, **options: bool) -> Iterator[FuseServ
         UnsupportedError: the folder cannot be mounted on.
     """
     server = FuseServer(operations, folder, options)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    with _own_signals():
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 class FuseServer:
@@ -67,12 +68,10 @@ class FuseServer:
 
     def start(self) -> None:
         """Return once the mount is there."""
-        _keep_signals()
         threading.Thread(target=self._serve, name="stillframe-fuse", daemon=True).start()
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not os.path.ismount(self._folder):
             if self._ended.is_set() or time.monotonic() > deadline:
-                self.stop()
                 raise UnsupportedError(
                     f"{self._folder}: FUSE cannot be mounted on it: {self._failure or 'no answer'}"
                 )
@@ -84,10 +83,11 @@ class FuseServer:
             pass
 
     def stop(self) -> None:
-        if not self._ended.is_set():
-            with _undisturbed():
-                _unmount(self._folder)
-                self._ended.wait(_STOP_TIMEOUT_S)
+        """Unmount; a mount that is only just coming is waited for and unmounted."""
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while not self._ended.is_set() and time.monotonic() < deadline:
+            _unmount(self._folder)
+            self._ended.wait(_WAKE_UP_S)
 
     def _serve(self) -> None:
         library = load_fuse()
@@ -114,22 +114,16 @@ def _unmount(folder: Path) -> None:
     subprocess.run([*command, str(folder)], check=False, capture_output=True, start_new_session=True)
 
 
-def _keep_signals() -> None:
-    """libfuse takes over signals that nobody handles, and then ends whichever of its mounts came last."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in _TAKEN_BY_LIBFUSE:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _exit_in_order)
-
-
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second signal (`timeout` sends two) must not interrupt the clean-up that the first one began."""
+def _own_signals() -> Iterator[None]:
+    """The first signal raises in the main thread and starts the clean-up; later ones must not disturb it.
+
+    Without a handler of ours libfuse takes the signals over, and then ends whichever of its mounts came last.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_TAKEN_BY_LIBFUSE)}
+    before = {number: signal.signal(number, _end_once) for number in _ENDING}
     try:
         yield
     finally:
@@ -137,6 +131,7 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _exit_in_order(number: int, _frame: object) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+def _end_once(number: int, _frame: object) -> None:
+    for ending in _ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)

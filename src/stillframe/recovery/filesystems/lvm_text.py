@@ -27,7 +27,10 @@ def parse(text: str) -> Section:
     Raises:
         CorruptInputError: it breaks the grammar, or nests deeper than LVM2 ever does.
     """
-    return _Parser(_tokens(text)).section(depth=0)
+    parser = _Parser(_tokens(text))
+    found = parser.section(depth=0)
+    parser.require_end()
+    return found
 
 
 def _tokens(text: str) -> Iterator[str]:
@@ -63,6 +66,10 @@ class _Parser:
                 self._expect("=")
                 found[name] = self._value()
         return found
+
+    def require_end(self) -> None:
+        if self._token:
+            raise CorruptInputError(f"the LVM2 metadata go on with {self._token!r} after their end")
 
     def _value(self) -> Value:
         if self._token != "[":  # noqa: S105

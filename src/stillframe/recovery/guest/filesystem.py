@@ -20,7 +20,7 @@ _PIECE_BYTES: Final = 8 << 20
 _MAX_NAME_BYTES: Final = 255
 _MAX_TARGET_BYTES: Final = 4096
 _MOUNTED_AT: Final = b"/volume"
-_TIME: Final = rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.(\d{9}) \+0000"
+_TIME: Final = rb"(\S{1,20} \d\d:\d\d:\d\d)\.(\d{9}) \+0000"
 _RECORD: Final = re.compile(
     rb"([0-9a-f]{1,8}) (\d{1,20}) (\d{1,10}) (\d{1,10}) (\d{1,10}) (\d{1,20}) (\d{1,20}) "
     + rb" ".join([_TIME] * 3)
@@ -125,7 +125,10 @@ class GuestFileSystem:
             return self._nodes[path]
 
 
-def _ns(match: re.Match[bytes], group: int) -> int:
-    """A time as busybox prints it, in nanoseconds since 1970."""
-    moment = datetime.fromisoformat(f"{match[group].decode()}+00:00")
+def _ns(match: re.Match[bytes], group: int) -> int | None:
+    """A time as busybox prints it, in nanoseconds since 1970; None beyond the years 1 to 9999."""
+    try:
+        moment = datetime.fromisoformat(f"{match[group].decode('ascii', 'replace')}+00:00")
+    except ValueError:
+        return None
     return int(moment.timestamp()) * 10**9 + int(match[group + 1])
