@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from stillframe.repository.errors import ConflictError
 from stillframe.repository.ingest import IngestRun, Statistics
 from stillframe.repository.points import Consistency, PointDisk, RecoveryPoint
 from stillframe.repository.repository import Repository
+from stillframe.repository.storage.base import StorageError
 
 ATTEMPTS = 3
 """A run whose base was collected under its feet begins again; a third time is no accident."""
@@ -81,6 +82,9 @@ class _Source:
     stamp: StillStamp
     base: PointDisk | None
     changed: Sequence[Extent] | None
+    distrust: str | None
+    """Why the changed extents may not be all that differs from the base, if so."""
+
     report: DiskReport = field(init=False)
 
 
@@ -130,11 +134,12 @@ def _attempt(
     attempt: int,
 ) -> BackupReport:
     started_s = time.perf_counter()
-    moment = datetime.now(UTC)
+    moment = _now()
     with ExitStack() as stack:
         run = stack.enter_context(IngestRun(repository, machine, progress))
         parent = _newest(repository, machine)
-        sources = [_open(stack, spec, parent, changed, search) for spec in images]
+        distrust = _why_distrust(parent, attempt)
+        sources = [_open(stack, spec, parent, changed, search, distrust) for spec in images]
         (progress or NoProgress()).begin("reading", sum(_to_read(source) for source in sources))
         disks = tuple(_store(run, source, repository.config.block_bytes) for source in sources)
         consistency, reason = _verdict(sources, require)
@@ -153,9 +158,16 @@ def _attempt(
             statistics=run.statistics.to_json(),
         )
         committed = run.commit(point, [parent.point_id] if parent else [])
-    consolidate_index(repository)
+    with suppress(StorageError):  # the point is safe, and the next run consolidates as well
+        consolidate_index(repository)
     run.statistics.wall_s = time.perf_counter() - started_s
     return BackupReport(committed, tuple(source.report for source in sources), run.statistics, attempt)
+
+
+def _now() -> datetime:
+    """To the millisecond, as the log has it."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def _check_names(images: Sequence[ImageSpec], changed: Mapping[str, Sequence[Extent]]) -> None:
@@ -177,21 +189,31 @@ def _newest(repository: Repository, machine: str) -> RecoveryPoint | None:
     return points[-1] if points else None
 
 
+def _why_distrust(parent: RecoveryPoint | None, attempt: int) -> str | None:
+    """Why extents that changed since the newest point cannot be laid over this one, if so."""
+    if attempt > 1:
+        return "the newest point was forgotten during the run"
+    if parent is not None and parent.consistency is Consistency.INCONSISTENT:
+        return "the newest point is inconsistent"
+    return None
+
+
 def _open(
     stack: ExitStack,
     spec: ImageSpec,
     parent: RecoveryPoint | None,
     changed: Mapping[str, Sequence[Extent]] | None,
     search: Sequence[Path],
+    distrust: str | None,
 ) -> _Source:
     stamp = still_stamp(spec.path)
     disk = stack.enter_context(closing(open_disk(spec.path, search=search)))
     base = parent.disk(spec.name) if parent else None
-    return _Source(spec, disk, stamp, base, (changed or {}).get(spec.name))
+    return _Source(spec, disk, stamp, base, (changed or {}).get(spec.name), distrust)
 
 
 def _to_read(source: _Source) -> int:
-    if source.changed is not None and source.base is not None:
+    if source.changed is not None and _why_not_by_extents(source) is None:
         return sum(extent.length_bytes for extent in source.changed)
     return sum(extent.length_bytes for extent in _data(source.disk))
 
@@ -226,6 +248,8 @@ def _why_not_by_extents(source: _Source) -> str | None:
         return "no changed extents given; every block compared"
     if base.disk_id != source.disk.disk_id:
         return "another disk of the same name; every block compared"
+    if source.distrust is not None:
+        return f"{source.distrust}; every block compared"
     if base.geometry.size_bytes != size_bytes:
         return f"size changed from {base.geometry.size_bytes} to {size_bytes} bytes; every block compared"
     return None

@@ -23,13 +23,15 @@ def consolidate_index(repository: Repository) -> int:
 
     Needs no reader key, so every writer can do it after its commit.
     """
-    repository.refresh()
     with repository.knowledge.lock:
         return drive(consolidate_steps(repository.knowledge), repository.storage)
 
 
 def consolidate_steps(knowledge: Knowledge) -> Steps[int]:
     """See ``consolidate_index``."""
+    state = knowledge.state
+    if len(state.segments) - len(state.uploads) < MANY_SEGMENTS or state.unknown:
+        return 0  # as far as this process knows, which is enough: the next run looks again
     yield from knowledge.refresh()
     small = {
         name: segment
