@@ -72,4 +72,4 @@ lock: $(STAMP) ## Pin all dependencies anew in requirements.lock
 
 .PHONY: clean
 clean: ## Remove .venv and all caches
-	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf --one-file-system $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

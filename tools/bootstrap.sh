@@ -27,5 +27,5 @@ fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "Installing the pinned dependencies into $venv ..."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$here/requirements.lock"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e "$here"
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$here/requirements.lock"
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e "$here"

@@ -113,7 +113,10 @@ class Story:
         narrator.chapter("Another hour: of the system disk the changes are known, as from change tracking")
         self._work(disk, keeper, 3)
         changes = self._system.write_scattered(self._sizes.scattered_writes)
-        narrator.say(f"qemu-io, as the guest, wrote {len(changes)} times 64 KiB into system.vhdx")
+        if changes:
+            narrator.say(f"qemu-io, as the guest, wrote {len(changes)} times 64 KiB into system.vhdx")
+        else:
+            narrator.say("none, for qemu-io, which would play the guest, is not installed")
         self._back_up("changes known", disk, changes)
 
     def _fourth_backup(self, disk: LedgerDisk, keeper: Bookkeeper) -> None:
