@@ -13,6 +13,9 @@ from stillframe.progress import NoProgress, Progress
 
 _NO_PROGRESS = NoProgress()
 
+_Read = tuple[bytearray, list[tuple[int, int]]]
+"""What was read, and the parts of it that hold anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class CopyStatistics:
@@ -46,19 +49,19 @@ def copy_disk(source: StillDisk, target: DiskTarget, progress: Progress = _NO_PR
     progress.begin("copying", source.geometry.size_bytes)
     written = known_zero = 0
 
-    def read(extent: Extent) -> bytearray | None:
+    def read(extent: Extent) -> _Read | None:
         if extent.kind is not ExtentKind.DATA:
             return None
         buffer = bytearray(extent.length_bytes)
         source.read_into(extent.offset_bytes, memoryview(buffer))
-        return buffer
+        return buffer, list(nonzero_runs(buffer))
 
-    for extent, data in ahead(read, _cut(source)):
-        if data is None:
+    for extent, read_in in ahead(read, _cut(source)):
+        if read_in is None:
             target.zero(extent)
             known_zero += extent.length_bytes
         else:
-            written += _write(target, extent, data)
+            written += _write(target, extent, *read_in)
         progress.advance(extent.length_bytes)
     found_zero = source.geometry.size_bytes - written - known_zero
     return CopyStatistics(written, found_zero, known_zero)
@@ -73,11 +76,11 @@ def _cut(source: StillDisk) -> Iterator[Extent]:
             yield extent
 
 
-def _write(target: DiskTarget, extent: Extent, data: bytearray) -> int:
+def _write(target: DiskTarget, extent: Extent, data: bytearray, runs: list[tuple[int, int]]) -> int:
     """Write what is not zero; the number of bytes written."""
     view = memoryview(data)
     done = written = 0
-    for start, stop in nonzero_runs(data):
+    for start, stop in runs:
         _zero(target, extent.offset_bytes + done, start - done)
         target.write(extent.offset_bytes + start, view[start:stop])
         written += stop - start
