@@ -41,8 +41,10 @@ def test_logical_partitions_are_counted_from_five() -> None:
     data = bytearray(512 << 10)
     data[:512] = mbr([(0x83, 8, 8), (0x05, 100, 500)])
     data[100 * 512 : 101 * 512] = mbr([(0x83, 2, 10), (0x05, 50, 60)])
-    data[150 * 512 : 151 * 512] = mbr([(0x07, 4, 20)])
-    assert names_and_places(BytesDisk(data)) == [("p1", 8 * 512), ("p5", 10 * 512), ("p6", 20 * 512)]
+    data[150 * 512 : 151 * 512] = mbr([(0x07, 4, 20), (0x05, 80, 60)])
+    data[180 * 512 : 181 * 512] = mbr([(0x83, 1, 7)])
+    expected = [("p1", 8 * 512), ("p5", 10 * 512), ("p6", 20 * 512), ("p7", 7 * 512)]
+    assert names_and_places(BytesDisk(data)) == expected
 
 
 def test_a_chain_of_logical_partitions_that_bites_its_tail_ends() -> None:
