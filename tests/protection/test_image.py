@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from stillframe.disk.convert import finishing
 from stillframe.disk.create import DiskFormat, create_disk
 from stillframe.disk.open import open_disk
 from stillframe.disk.raw import RawDisk
@@ -21,6 +22,7 @@ from stillframe.disk.vhdx import VhdxDisk, create_vhdx
 from stillframe.errors import UsageError
 from stillframe.protection import image
 from stillframe.protection.image import BackupReport, ConsistencyError, ImageSpec, backup_images
+from stillframe.protection.image_source import Base, open_image
 from stillframe.repository.collection import collect
 from stillframe.repository.errors import ConflictError
 from stillframe.repository.ingest import IngestRun
@@ -429,3 +431,19 @@ def test_a_differencing_disk_is_read_through_its_parents(tmp_path: Path) -> None
     changed = {"disk": [Extent(0, 512)]}
     again = backed_up(repository, ImageSpec(parent.path, "disk"), changed=changed)
     assert contents_of(repository, again.point) == {"disk": DATA}
+
+
+def test_a_parent_that_is_written_to_makes_the_point_inconsistent(tmp_path: Path) -> None:
+    """What is read of a child is its parent's too."""
+    parent, child = tmp_path / "parent.vhdx", tmp_path / "child.vhdx"
+    with finishing(create_disk(parent, Geometry(8 << 20), format="vhdx", block_size_bytes=1 << 20)) as target:
+        target.write(0, b"parent" * 1000)
+    with closing(open_disk(parent)) as opened:
+        assert isinstance(opened, VhdxDisk)
+        with finishing(create_vhdx(child, opened.geometry, kind="differencing", parent=opened)) as target:
+            target.write(1 << 20, bytes([7]) * 4096)
+    with ExitStack() as stack:
+        source = open_image(stack, ImageSpec(child, "c"), Base(None, None), None, ())
+        assert source.written_to() == []
+        os.utime(parent, ns=(1, 1))
+        assert source.written_to() == [parent]

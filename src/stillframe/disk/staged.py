@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from errno import ENOSPC
 from pathlib import Path
 
+from stillframe.disk.write_behind import WriteBehind
 from stillframe.errors import StillframeError, UsageError
 
 
@@ -61,10 +62,12 @@ class StagedFile:
             self.descriptor = os.open(
                 self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666
             )
+        self._write_behind = WriteBehind(self.descriptor)
 
     def write(self, offset_bytes: int, data: memoryview | bytes) -> None:
         with writing(self.path):
             write_all(self.descriptor, offset_bytes, data)
+        self._write_behind.wrote(len(data))
 
     def resize(self, size_bytes: int) -> None:
         with writing(self.path):

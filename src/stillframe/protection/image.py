@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stillframe.disk.open import open_disk
-from stillframe.disk.stamp import DiskChangedError, StillStamp, still_stamp
-from stillframe.disk.still import Extent, StillDisk
+from stillframe.disk.stamp import DiskChangedError
+from stillframe.disk.still import Extent
 from stillframe.errors import StillframeError, UsageError
 from stillframe.progress import NoProgress, Progress
+from stillframe.protection.image_source import Base, DiskReport, ImageSource, ImageSpec, open_image
 from stillframe.repository.collection.consolidate import consolidate_index
 from stillframe.repository.errors import ConflictError
 from stillframe.repository.ingest import IngestRun, Statistics
@@ -23,38 +23,18 @@ from stillframe.repository.points import Consistency, PointDisk, RecoveryPoint
 from stillframe.repository.repository import Repository
 from stillframe.repository.storage.base import StorageError
 
+__all__ = ["BackupReport", "ConsistencyError", "DiskReport", "ImageSpec", "backup_images"]
+
 ATTEMPTS = 3
 """A run whose base was collected under its feet begins again; a third time is no accident."""
 
-_LEVELS = (
-    Consistency.INCONSISTENT,
-    Consistency.CRASH,
-    Consistency.FILE_SYSTEM,
-    Consistency.APPLICATION,
-)
+_MORE_THAN_CRASH = (Consistency.FILE_SYSTEM, Consistency.APPLICATION)
 
 
 class ConsistencyError(StillframeError):
     """The consistency that was asked for could not be had; no point was made."""
 
     exit_code = 7
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSpec:
-    """A disk image and the name that its disk has in the recovery point."""
-
-    path: Path
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DiskReport:
-    """How one disk was read. ``reason`` says why in full, or how changes were found."""
-
-    name: str
-    kind: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +53,6 @@ class BackupReport:
             "statistics": self.statistics.to_json(),
             "attempts": self.attempts,
         }
-
-
-@dataclass
-class _Source:
-    spec: ImageSpec
-    disk: StillDisk
-    stamp: StillStamp
-    base: PointDisk | None
-    changed: Sequence[Extent] | None
-    distrust: str | None
-    """Why the changed extents may not be all that differs from the base, if so."""
-
-    report: DiskReport = field(init=False)
 
 
 def backup_images(
@@ -109,59 +76,75 @@ def backup_images(
         UsageError: names clash, or ``changed`` does not fit the disks.
     """
     _check_names(images, changed or {})
-    if require is not None and _LEVELS.index(require) > _LEVELS.index(Consistency.CRASH):
+    if require in _MORE_THAN_CRASH:
         raise ConsistencyError(
             f"images at rest can be crash-consistent at best; {require.value} was required",
             hint="Shut the machine down cleanly before, or use a strategy that quiesces its applications.",
         )
+    job = _Job(repository, images, machine, changed or {}, require, search, progress or NoProgress())
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _attempt(repository, images, machine, changed, require, search, progress, attempt)
+            return job.attempt(attempt)
         except ConflictError:
             if attempt == ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
 
 
-def _attempt(
-    repository: Repository,
-    images: Sequence[ImageSpec],
-    machine: str,
-    changed: Mapping[str, Sequence[Extent]] | None,
-    require: Consistency | None,
-    search: Sequence[Path],
-    progress: Progress | None,
-    attempt: int,
-) -> BackupReport:
-    started_s = time.perf_counter()
-    moment = _now()
-    with ExitStack() as stack:
-        run = stack.enter_context(IngestRun(repository, machine, progress))
-        parent = _newest(repository, machine)
-        distrust = _why_distrust(parent, attempt)
-        sources = [_open(stack, spec, parent, changed, search, distrust) for spec in images]
-        (progress or NoProgress()).begin("reading", sum(_to_read(source) for source in sources))
-        disks = tuple(_store(run, source, repository.config.block_bytes) for source in sources)
-        consistency, reason = _verdict(sources, require)
-        run.finish()
+@dataclass(frozen=True, slots=True)
+class _Job:
+    repository: Repository
+    images: Sequence[ImageSpec]
+    machine: str
+    changed: Mapping[str, Sequence[Extent]]
+    require: Consistency | None
+    search: Sequence[Path]
+    progress: Progress
+
+    def attempt(self, number: int) -> BackupReport:
+        started_s = time.perf_counter()
+        moment = _now()
+        with ExitStack() as stack:
+            run = stack.enter_context(IngestRun(self.repository, self.machine, self.progress))
+            base = Base.newest(self.repository.points(), self.machine, again=number > 1)
+            sources = [
+                open_image(stack, spec, base, self.changed.get(spec.name), self.search)
+                for spec in self.images
+            ]
+            disks = self._store(run, sources)
+            consistency, reason = _verdict(sources, self.require)
+            run.finish()
+            run.statistics.wall_s = time.perf_counter() - started_s
+            reports = tuple(source.report for source in sources)
+            point = RecoveryPoint(
+                point_id=os.urandom(8).hex(),
+                machine=self.machine,
+                time=moment,
+                consistency=consistency,
+                consistency_reason=reason,
+                kind="full" if any(report.kind == "full" for report in reports) else "incremental",
+                reason="; ".join(dict.fromkeys(report.reason for report in reports)),
+                parent=base.point.point_id if base.point else None,
+                disks=disks,
+                statistics=run.statistics.to_json(),
+            )
+            committed = run.commit(point, [base.point.point_id] if base.point else [])
+        with suppress(StorageError):  # the point is safe, and the next run consolidates as well
+            consolidate_index(self.repository)
         run.statistics.wall_s = time.perf_counter() - started_s
-        point = RecoveryPoint(
-            point_id=os.urandom(8).hex(),
-            machine=machine,
-            time=moment,
-            consistency=consistency,
-            consistency_reason=reason,
-            kind="incremental" if all(source.report.kind == "incremental" for source in sources) else "full",
-            reason="; ".join(dict.fromkeys(source.report.reason for source in sources)),
-            parent=parent.point_id if parent else None,
-            disks=disks,
-            statistics=run.statistics.to_json(),
-        )
-        committed = run.commit(point, [parent.point_id] if parent else [])
-    with suppress(StorageError):  # the point is safe, and the next run consolidates as well
-        consolidate_index(repository)
-    run.statistics.wall_s = time.perf_counter() - started_s
-    return BackupReport(committed, tuple(source.report for source in sources), run.statistics, attempt)
+        return BackupReport(committed, reports, run.statistics, number)
+
+    def _store(self, run: IngestRun, sources: Sequence[ImageSource]) -> tuple[PointDisk, ...]:
+        block_bytes = self.repository.config.block_bytes
+        self.progress.begin("reading", sum(source.planned_bytes(block_bytes) for source in sources))
+        disks = []
+        for source in sources:
+            if source.changed is not None and source.base is not None:
+                root = run.update(source.disk, source.changed, source.base)
+            else:
+                root = run.scan(source.disk, source.base)
+            disks.append(source.point_disk(root, block_bytes))
+        return tuple(disks)
 
 
 def _now() -> datetime:
@@ -184,79 +167,8 @@ def _check_names(images: Sequence[ImageSpec], changed: Mapping[str, Sequence[Ext
             raise UsageError(f"changed extents are given for {name!r}, which is none of the images")
 
 
-def _newest(repository: Repository, machine: str) -> RecoveryPoint | None:
-    points = [point for point in repository.points() if point.machine == machine]
-    return points[-1] if points else None
-
-
-def _why_distrust(parent: RecoveryPoint | None, attempt: int) -> str | None:
-    """Why extents that changed since the newest point cannot be laid over this one, if so."""
-    if attempt > 1:
-        return "the newest point was forgotten during the run"
-    if parent is not None and parent.consistency is Consistency.INCONSISTENT:
-        return "the newest point is inconsistent"
-    return None
-
-
-def _open(
-    stack: ExitStack,
-    spec: ImageSpec,
-    parent: RecoveryPoint | None,
-    changed: Mapping[str, Sequence[Extent]] | None,
-    search: Sequence[Path],
-    distrust: str | None,
-) -> _Source:
-    stamp = still_stamp(spec.path)
-    disk = stack.enter_context(closing(open_disk(spec.path, search=search)))
-    base = parent.disk(spec.name) if parent else None
-    return _Source(spec, disk, stamp, base, (changed or {}).get(spec.name), distrust)
-
-
-def _to_read(source: _Source) -> int:
-    if source.changed is not None and _why_not_by_extents(source) is None:
-        return sum(extent.length_bytes for extent in source.changed)
-    return sum(extent.length_bytes for extent in _data(source.disk))
-
-
-def _data(disk: StillDisk) -> Iterator[Extent]:
-    return (extent for extent in disk.extents() if extent.kind == "data")
-
-
-def _store(run: IngestRun, source: _Source, block_bytes: int) -> PointDisk:
-    disk, base = source.disk, source.base
-    obstacle = _why_not_by_extents(source)
-    if obstacle is None:
-        assert base is not None
-        assert source.changed is not None
-        source.report = DiskReport(source.spec.name, "incremental", "changed extents were given")
-        root = run.update(disk, source.changed, base)
-    else:
-        kind = "full" if base is None else "incremental"
-        source.report = DiskReport(source.spec.name, kind, obstacle)
-        root = run.scan(disk, base)
-    return PointDisk(
-        source.spec.name, disk.disk_id, disk.geometry, block_bytes, root, str(source.spec.path.absolute())
-    )
-
-
-def _why_not_by_extents(source: _Source) -> str | None:
-    """Why the whole disk has to be read; None if the given extents are enough."""
-    base, size_bytes = source.base, source.disk.geometry.size_bytes
-    if base is None:
-        return "no earlier point of this disk"
-    if source.changed is None:
-        return "no changed extents given; every block compared"
-    if base.disk_id != source.disk.disk_id:
-        return "another disk of the same name; every block compared"
-    if source.distrust is not None:
-        return f"{source.distrust}; every block compared"
-    if base.geometry.size_bytes != size_bytes:
-        return f"size changed from {base.geometry.size_bytes} to {size_bytes} bytes; every block compared"
-    return None
-
-
-def _verdict(sources: Sequence[_Source], require: Consistency | None) -> tuple[Consistency, str]:
-    written = [source.spec.path for source in sources if still_stamp(source.spec.path) != source.stamp]
+def _verdict(sources: Sequence[ImageSource], require: Consistency | None) -> tuple[Consistency, str]:
+    written = [path for source in sources for path in source.written_to()]
     if not written:
         return Consistency.CRASH, "the images were not written to while they were read"
     reason = f"{', '.join(map(str, written))}: written to while it was read"

@@ -16,7 +16,7 @@ _PIECE_ALIGN_BYTES = 4096
 _PIECE_GAP_BYTES = 16 << 10  # a hole smaller than this is read along: one piece costs about as much as that
 
 Range = tuple[int, int]
-"""Offset and end in bytes."""
+"""Start and end, the end not included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,27 @@ def plan_scan(disk: StillDisk, block_bytes: int, base: BaseEntry | None) -> Iter
             min(block_bytes, size_bytes - block * block_bytes),
             base(block) if base else None,
         )
-        for block in _blocks_with_data(disk.extents(), block_bytes)
+        for run in _runs_with_data(disk.extents(), block_bytes)
+        for block in range(*run)
     )
 
 
-def _blocks_with_data(extents: Iterable[Extent], block_bytes: int) -> Iterator[int]:
+def planned_bytes(disk: StillDisk, block_bytes: int) -> int:
+    """What a scan reads: all blocks that may hold data, whole."""
+    size_bytes = disk.geometry.size_bytes
+    runs = _runs_with_data(disk.extents(), block_bytes)
+    return sum(min(end * block_bytes, size_bytes) - first * block_bytes for first, end in runs)
+
+
+def _runs_with_data(extents: Iterable[Extent], block_bytes: int) -> Iterator[Range]:
+    """First block and end of what may hold data, ascending, disjoint."""
     following = 0
     for extent in extents:
         if extent.kind is ExtentKind.DATA and extent.length_bytes:
             first = max(following, extent.offset_bytes // block_bytes)
             following = max(following, -(-extent.end_bytes // block_bytes))
-            yield from range(first, following)
+            if first < following:
+                yield first, following
 
 
 def plan_changes(
