@@ -52,17 +52,21 @@ class BlobReader:
         return self._read_elsewhere(blob_id, kind, failure)
 
     def _read_elsewhere(self, blob_id: bytes, kind: BlobType, failure: StillframeError | None) -> BytesLike:
-        """The pack was collected since we read the index, or is damaged: the log and other copies help."""
-        with self._knowledge.lock:
-            drive(self._knowledge.refresh(), self._storage)
-        for location in self._knowledge.index.copies(blob_id):
-            try:
-                return self.read_at(location, kind)
-            except ObjectMissingError as error:
-                failure = DamagedError(f"{location.object_name}: is lost; it held {_short(blob_id)}")
-                failure.__cause__ = error
-            except _BAD_COPY as error:
-                failure = error
+        """The pack was collected since we read the index, or is damaged: the log and other copies help.
+
+        The next collection may move the blob again while we look, so we look as long as the log goes on.
+        """
+        seen = -1
+        while (number := self._refresh()) != seen:
+            seen = number
+            for location in self._knowledge.index.copies(blob_id):
+                try:
+                    return self.read_at(location, kind)
+                except ObjectMissingError as error:
+                    failure = DamagedError(f"{location.object_name}: is lost; it held {_short(blob_id)}")
+                    failure.__cause__ = error
+                except _BAD_COPY as error:
+                    failure = error
         if failure is not None and not isinstance(failure, ObjectMissingError):
             raise failure
         raise DamagedError(
@@ -70,6 +74,12 @@ class BlobReader:
             hint="If its recovery point was forgotten meanwhile, that is why; otherwise run: "
             "stillframe repo check",
         )
+
+    def _refresh(self) -> int:
+        """Number of the newest log entry; the index is as of it."""
+        with self._knowledge.lock:
+            drive(self._knowledge.refresh(), self._storage)
+            return self._knowledge.state.number
 
     def read_at(self, location: Location, kind: BlobType) -> BytesLike:
         """The bytes of a blob at a known place; ObjectMissingError if the pack is gone."""
