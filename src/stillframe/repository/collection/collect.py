@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from stillframe.progress import NoProgress, Progress
 from stillframe.repository.collection.copying import copy_blobs
 from stillframe.repository.collection.marking import Marker
+from stillframe.repository.collection.own_objects import require_undeleted
 from stillframe.repository.collection.plan import Plan, make_plan
 from stillframe.repository.errors import ConflictError, DamagedError
 from stillframe.repository.idsearch import contained
@@ -18,6 +19,7 @@ from stillframe.repository.operations import Delete, ListNames, Put, Steps, driv
 from stillframe.repository.packs import StoredPack, pack_name
 from stillframe.repository.repository import Repository
 from stillframe.repository.segments import Segment, encode_segment, merge, segment_of_packs, without_packs
+from stillframe.repository.state import State
 
 ATTEMPTS = 20
 """Plans that writers may overtake before a collection gives up."""
@@ -92,32 +94,38 @@ def collect_steps(knowledge: Knowledge, *, dry_run: bool = False) -> Steps[Colle
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a plan was made from: after log entry ``number``, with these live segments."""
+
+    number: int
+    segments: frozenset[str]
+
+
 def _pass(knowledge: Knowledge, marker: Marker, report: CollectReport, *, sweep: bool) -> Steps[bool]:
     """One rewrite entry with all that leads to it and follows from it; True if another pass is worth it."""
     listed = (yield from _list_objects()) if sweep else frozenset()
     yield from knowledge.log.catch_up()
     yield from marker.extend()
+    basis = _Basis(knowledge.state.number, frozenset(knowledge.state.segments))
     segments = _settled_segments(knowledge)
-    plan = make_plan(
-        segments,
-        marker.live,
-        pack_bytes=knowledge.config.pack_bytes,
-        can_read_data=knowledge.bundle.can_read,
-    )
+    can_read = knowledge.bundle.can_read
+    plan = make_plan(segments, marker.live, pack_bytes=knowledge.config.pack_bytes, can_read_data=can_read)
     orphans = listed - _named_objects(knowledge)
     condemned = orphans & knowledge.state.suspects
     suspects = orphans - condemned
-    report.live_bytes = plan.live_bytes
-    settled = plan.is_empty and not condemned and not knowledge.state.uploads
-    if report.dry_run or (settled and suspects == knowledge.state.suspects):
+    report.live_bytes, report.left_wasteful = plan.live_bytes, plan.left_wasteful
+    settled = plan.is_empty and not condemned and not (sweep and knowledge.state.uploads)
+    if report.dry_run or (settled and (not sweep or suspects == knowledge.state.suspects)):
         _account(report, plan, (), condemned, suspects)
         return False
     packs = yield from copy_blobs(knowledge, plan.packs)
     added = yield from _put_segments(knowledge, [segments[name] for name in plan.drop_segments], plan, packs)
+    stored = [*added, *(pack.object_name for pack in packs)]
     delete = [pack.object_name for pack in plan.packs] + list(plan.drop_segments) + sorted(condemned)
 
     def build() -> Steps[Entry]:
-        yield from _verify(knowledge, marker, plan, condemned)
+        yield from _verify(knowledge, marker, plan, basis, condemned, stored)
         return {
             "kind": "rewrite",
             "add": added,
@@ -166,12 +174,19 @@ def _named_objects(knowledge: Knowledge) -> frozenset[str]:
 
 
 def _settled_segments(knowledge: Knowledge) -> dict[str, Segment]:
-    """All but those of unfinished uploads, which stay as they are."""
+    """All but those of unfinished uploads, which stay as they are, and so do the packs that they list."""
+    uploads = knowledge.state.uploads
+    segments = knowledge.index.segments
+    busy = {pack for name in uploads if name in segments for pack in _pack_ids(segments[name])}
     return {
-        name: segment
-        for name, segment in knowledge.index.segments.items()
-        if name not in knowledge.state.uploads
+        name: segment if busy.isdisjoint(_pack_ids(segment)) else without_packs(segment, busy)
+        for name, segment in segments.items()
+        if name not in uploads
     }
+
+
+def _pack_ids(segment: Segment) -> Iterator[bytes]:
+    return (segment.packs.ids[number].tobytes() for number in range(len(segment.packs)))
 
 
 def _put_segments(
@@ -189,14 +204,33 @@ def _put_segments(
     return [name]
 
 
-def _verify(knowledge: Knowledge, marker: Marker, plan: Plan, condemned: frozenset[str]) -> Steps[None]:
+def _verify(
+    knowledge: Knowledge,
+    marker: Marker,
+    plan: Plan,
+    basis: _Basis,
+    condemned: frozenset[str],
+    stored: Sequence[str],
+) -> Steps[None]:
     """Law 3 for a rewrite: after every entry read so far, nothing live loses its last copy."""
     state = knowledge.state
     state.require_known("collect")
-    if not all(name in state.segments and name not in state.uploads for name in plan.drop_segments):
-        raise _OvertakenError("another collection was faster")
+    _require_basis(state, plan, basis)
     newly_live = yield from marker.extend()
     if contained(newly_live, plan.lost).any():
         raise _OvertakenError("a new recovery point needs what was to be deleted")
     if condemned & _named_objects(knowledge):
         raise _OvertakenError("a writer committed what looked abandoned")
+    going = {pack.pack_id for pack in plan.packs}
+    for name in state.segments.keys() - basis.segments:
+        if not going.isdisjoint(_pack_ids(knowledge.index.segments[name])):
+            raise _OvertakenError("a new index segment lists a pack that was to be deleted")
+    require_undeleted(knowledge, basis.number, stored)
+
+
+def _require_basis(state: State, plan: Plan, basis: _Basis) -> None:
+    """All segments count, not just those that go: the copies that made others superfluous lie in them."""
+    if not basis.segments <= state.segments.keys():
+        raise _OvertakenError("another collection was faster")
+    if not state.uploads.keys().isdisjoint(plan.drop_segments):
+        raise _OvertakenError("a writer counts on a segment that was to be replaced")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stillframe.repository.collection.own_objects import require_undeleted
 from stillframe.repository.collection.plan import SMALL_SEGMENT_ROWS
 from stillframe.repository.errors import ConflictError
 from stillframe.repository.knowledge import Knowledge
@@ -40,6 +41,7 @@ def consolidate_steps(knowledge: Knowledge) -> Steps[int]:
     }
     if len(small) < MANY_SEGMENTS or knowledge.state.unknown:
         return 0
+    since = knowledge.state.number
     name, data = encode_segment(merge(list(small.values())), knowledge.bundle, knowledge.entropy)
     yield Put(name, data)
 
@@ -47,6 +49,7 @@ def consolidate_steps(knowledge: Knowledge) -> Steps[int]:
         yield from ()
         if not small.keys() <= knowledge.state.segments.keys():
             raise _OvertakenError("the segments were merged by another process")
+        require_undeleted(knowledge, since, [name])
         return {
             "kind": "rewrite",
             "add": [name],
@@ -58,7 +61,7 @@ def consolidate_steps(knowledge: Knowledge) -> Steps[int]:
 
     try:
         yield from knowledge.log.append(build)
-    except _OvertakenError:
+    except ConflictError:
         return 0
     for dropped in small:
         try:

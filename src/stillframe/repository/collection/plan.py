@@ -11,7 +11,7 @@ from stillframe.repository.packs import PackKind, pack_name
 from stillframe.repository.segments import Segment, merge
 
 DEAD_FRACTION = 0.3
-"""A pack with more dead bytes than this is rewritten."""
+"""A pack of whose blobs more than this is dead, by bytes, is rewritten."""
 
 SMALL_FRACTION = 0.25
 """Packs below this part of the pack size are small."""
@@ -23,6 +23,10 @@ MIN_SMALL_SEGMENTS = 8
 SMALL_SEGMENT_ROWS = 1 << 17
 MAX_COPY_BYTES = 1 << 30
 """So much is copied before the entry that makes it count; more goes into a further pass."""
+
+
+PackNumbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+PackFlags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Plan:
     more: bool
     """Work is left for another pass."""
 
+    left_wasteful: bool = False
+    """Data packs would be worth rewriting, but cannot be read."""
+
     @property
     def is_empty(self) -> bool:
         return not self.packs and not self.drop_segments
@@ -63,16 +70,15 @@ class Plan:
 def make_plan(segments: dict[str, Segment], live: Ids, *, pack_bytes: int, can_read_data: bool) -> Plan:
     """Decide for the packs of ``segments``; those of unfinished uploads are not handed in."""
     merged = merge(list(segments.values()))
-    count = len(merged.packs)
     kept = _kept_rows(merged, live)
-    live_bytes = np.bincount(
-        merged.pack_numbers[kept], merged.stored_bytes[kept].astype(np.float64), count
-    ).astype(np.int64)
-    going, more = _going(merged, live_bytes, pack_bytes, can_read_data)
+    live_bytes = _bytes_by_pack(merged, kept)
+    worth = _worth_rewriting(merged, live_bytes, pack_bytes)
+    readable = worth & ((merged.packs.kinds != PackKind.DATA) | can_read_data)
+    going, more = _going(live_bytes, readable)
     packs = tuple(_planned(merged, number, int(live_bytes[number]), kept) for number in going)
     lost = _lost(merged, going, live)
     drop = _segments_to_replace(segments, {pack.pack_id for pack in packs})
-    return Plan(packs, drop, lost, int(live_bytes.sum()), more)
+    return Plan(packs, drop, lost, int(live_bytes.sum()), more, bool((worth & ~readable).any()))
 
 
 def _kept_rows(merged: Segment, live: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -87,41 +93,38 @@ def _kept_rows(merged: Segment, live: Ids) -> np.ndarray[tuple[int], np.dtype[np
     return first & contained(merged.ids, live)
 
 
-def _going(
-    merged: Segment,
-    live_bytes: np.ndarray[tuple[int], np.dtype[np.int64]],
-    pack_bytes: int,
-    can_read_data: bool,
-) -> tuple[list[int], bool]:
-    sizes = merged.packs.sizes_bytes.astype(np.int64)
-    dead = live_bytes == 0
-    wasteful = live_bytes < sizes * (1 - DEAD_FRACTION)
-    rewritable = ~dead & ((merged.packs.kinds != PackKind.DATA) | can_read_data)
-    small = _small(merged, sizes, pack_bytes, rewritable)
-    going = list(np.flatnonzero(dead))
+def _bytes_by_pack(merged: Segment, rows: PackFlags) -> PackNumbers:
+    """Stored bytes of some rows, summed for each pack."""
+    stored = merged.stored_bytes[rows].astype(np.float64)
+    return np.bincount(merged.pack_numbers[rows], stored, len(merged.packs)).astype(np.int64)
+
+
+def _going(live_bytes: PackNumbers, rewritable: PackFlags) -> tuple[list[int], bool]:
+    """Packs that go, the dead ones first; True if the budget left some for another pass."""
+    going = [int(number) for number in np.flatnonzero(live_bytes == 0)]
     budget = MAX_COPY_BYTES
-    rewrites = np.flatnonzero(rewritable & (wasteful | small))
-    for number in rewrites:
+    for number in np.flatnonzero(rewritable):
         if budget <= 0:
-            return [int(n) for n in going], True
+            return going, True
         budget -= int(live_bytes[number])
-        going.append(number)
-    return [int(n) for n in going], False
+        going.append(int(number))
+    return going, False
 
 
-def _small(
-    merged: Segment,
-    sizes: np.ndarray[tuple[int], np.dtype[np.int64]],
-    pack_bytes: int,
-    rewritable: np.ndarray[tuple[int], np.dtype[np.bool_]],
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Small packs, of the kinds that have enough of them to be worth it."""
-    small = (sizes < pack_bytes * SMALL_FRACTION) & rewritable
+def _worth_rewriting(merged: Segment, live_bytes: PackNumbers, pack_bytes: int) -> PackFlags:
+    """Packs with live blobs that are wasteful; and small ones, of the kinds that have many of them."""
+    sizes = merged.packs.sizes_bytes.astype(np.int64)
+    alive = live_bytes != 0
+    small = alive & (sizes < pack_bytes * SMALL_FRACTION)
     for kind in PackKind:
         of_kind = small & (merged.packs.kinds == kind)
         if np.count_nonzero(of_kind) < MIN_SMALL_PACKS:
             small &= ~of_kind
-    return small
+    # Not of the size of the pack: a tiny one is mostly header and directory, and copying saves nothing.
+    held_bytes = _bytes_by_pack(merged, np.ones(len(merged), bool))
+    wasteful: PackFlags = live_bytes < held_bytes * (1 - DEAD_FRACTION)
+    worth: PackFlags = alive & (small | wasteful)
+    return worth
 
 
 def _planned(
