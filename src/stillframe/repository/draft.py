@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from stillframe.repository.blobs import ID_BYTES
@@ -43,22 +43,34 @@ class Draft:
     def commit_point(self, point: RecoveryPoint, bases: Sequence[str]) -> Steps[int]:
         """Make the recovery point durable; the number of its log entry.
 
-        ``bases`` are the points from which subtrees were taken without looking into them.
+        ``bases`` are the points from which subtrees were taken without looking into them. After a storage
+        error this may be called again: if the entry had been put after all, its number is the answer.
 
         Raises:
             ConflictError: something that the point builds on was collected meanwhile; make it again.
         """
-        document = {"kind": "point", "point": point.to_json(), "bases": list(bases)}
-        return (yield from self._commit(document, bases))
+        json = point.to_json()
+        document = {"kind": "point", "point": json, "bases": list(bases)}
+
+        def is_committed() -> bool:
+            found = self._knowledge.state.points.get(point.point_id)
+            return found is not None and found.to_json() == json
+
+        yield from self._commit(document, bases, is_committed)
+        return self._knowledge.state.points[point.point_id].number
 
     def commit_upload(self, machine: str) -> Steps[int]:
         """Make what was stored so far findable for a later run, should this one not finish."""
-        return (yield from self._commit({"kind": "upload", "machine": machine}, ()))
+        return (yield from self._commit({"kind": "upload", "machine": machine}, (), lambda: False))
 
-    def _commit(self, document: dict[str, Any], bases: Sequence[str]) -> Steps[int]:
+    def _commit(
+        self, document: dict[str, Any], bases: Sequence[str], is_committed: Callable[[], bool]
+    ) -> Steps[int]:
         yield from self._put_segment()
 
-        def build() -> Steps[Entry]:
+        def build() -> Steps[Entry | None]:
+            if is_committed():
+                return None
             yield from self._verify(bases)
             return {**document, "add": list(self._segments)}
 
@@ -90,20 +102,22 @@ class Draft:
         deleted = self._knowledge.log.deleted_since(self._since)
         if deleted & self._new_objects:
             raise ConflictError("what this run stored was collected before its commit")
-        moved = [name for name in self._reused if name in deleted]
+        with self._lock:  # others go on reusing while an upload is committed
+            moved = [name for name in self._reused if name in deleted]
         if moved:
             yield from self._find_again(moved)
 
     def _find_again(self, moved: Sequence[str]) -> Steps[None]:
         """Packs that the run counts on were collected; consolidation may have kept the blobs elsewhere."""
         yield from self._knowledge.load_segments()
-        joined = b"".join(self._reused[name] for name in moved)
-        blob_ids = [joined[start : start + ID_BYTES] for start in range(0, len(joined), ID_BYTES)]
-        found = self._knowledge.index.find(blob_ids)
-        if None in found:
-            raise ConflictError("blobs that this run counts on were collected before its commit")
-        for name in moved:
-            del self._reused[name]
+        with self._lock:
+            joined = b"".join(self._reused[name] for name in moved)
+            blob_ids = [joined[start : start + ID_BYTES] for start in range(0, len(joined), ID_BYTES)]
+            found = self._knowledge.index.find(blob_ids)
+            if None in found:
+                raise ConflictError("blobs that this run counts on were collected before its commit")
+            for name in moved:
+                del self._reused[name]
         for blob_id, location in zip(blob_ids, found, strict=True):
             assert location is not None
             self.reuse(location.object_name, [blob_id])

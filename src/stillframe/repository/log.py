@@ -26,8 +26,8 @@ from stillframe.repository.storage.base import ObjectMissingError, StorageError
 CHECKPOINT_EVERY = 256
 
 Entry = dict[str, Any]
-Build = Callable[[], Steps[Entry]]
-"""Makes the entry to add, right after everything that the view knows by now.
+Build = Callable[[], Steps[Entry | None]]
+"""Makes the entry to add, right after everything that the view knows by now; None if it is there already.
 
 It raises (a ConflictError, usually) where no such entry can be right any more.
 """
@@ -94,7 +94,7 @@ class LogView:
             self._deletions.append((number, frozenset(entry["delete"])))
 
     def append(self, build: Build) -> Steps[int]:
-        """Add one entry; its number is the result (format, section 2, law 3).
+        """Add one entry; its number is the result (format, section 2, law 3), or the last if none is needed.
 
         Raises:
             DamagedError: readers would refuse such an entry for ever, so it is not written.
@@ -105,6 +105,8 @@ class LogView:
             entry = yield from build()
             if self.state.number != known:
                 continue  # build had to read on, so what it made sure of first may not hold any more
+            if entry is None:
+                return known
             number = known + 1
             document = {
                 **entry,

@@ -190,9 +190,10 @@ class Repository:
 
     def draft(self) -> Draft:
         """Begin to store something; the index is as of now."""
-        self.refresh()
         self.config.require("write")
-        return Draft(self.knowledge)
+        with self._lock:  # nobody may advance the log between the index and the draft that is made from it
+            self.refresh()
+            return Draft(self.knowledge)
 
     def commit_point(self, draft: Draft, point: RecoveryPoint, bases: Iterable[str] = ()) -> RecoveryPoint:
         """Make a recovery point durable; see ``Draft.commit_point``."""

@@ -23,7 +23,7 @@ from stillframe.repository.packs import PackBuilder, PackKind
 from stillframe.repository.points import PointDisk, RecoveryPoint
 from stillframe.repository.reading import BlobReader
 from stillframe.repository.repository import Repository
-from stillframe.repository.storage.base import Storage
+from stillframe.repository.storage.base import Storage, StorageError
 from tests.repository.explorer.moments import Actor
 from tests.repository.explorer.oracle import Content
 from tests.repository.explorer.threads import as_steps
@@ -121,6 +121,23 @@ def _keep(knowledge: Knowledge, draft: Draft, kind: BlobType, blobs: Iterable[by
         for blob_id in missing:
             builder.add(blob_id, kind, Codec.PLAIN, wanted[blob_id], len(wanted[blob_id]))
         yield from draft.put_pack(builder.seal())
+
+
+def stubborn_writer(name: str, letters: str) -> Actor:
+    """Tries the commit again when the storage has failed, with the same draft."""
+
+    def start() -> Steps[str]:
+        knowledge = knowledge_of(name, WRITER)
+        yield from knowledge.refresh()
+        draft = Draft(knowledge)
+        point = point_named(name, letters, (yield from _store(knowledge, draft, letters)))
+        try:
+            yield from draft.commit_point(point, [])
+        except StorageError:
+            yield from draft.commit_point(point, [])
+        return point_id(name)
+
+    return Actor(name, start)
 
 
 def dying_uploader(name: str, letters: str) -> Actor:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+from stillframe.repository.errors import DamagedError
 from stillframe.repository.operations import Delete, Get, GetRange, ListNames, Operation, Put, Size
 from tests.repository.explorer.actors import config, content, point_id, run
 from tests.repository.explorer.closing import Closing
@@ -238,9 +239,11 @@ class _Exploration:
             raise WrongError(f"{moment.actor.name} was promised a point that is not in the log")
 
     def _judge_failure(self, state: State, moment: Moment, view: View) -> None:
-        """Who fails had a fault, or read what was forgotten meanwhile."""
-        forgotten = point_id(self._scenario.readers.get(moment.actor.name, "")) in view.forgotten
-        if state.faults == self._faults and not forgotten:
+        """Who fails had a fault, or read what was forgotten meanwhile. Damage is only half an entry."""
+        if point_id(self._scenario.readers.get(moment.actor.name, "")) in view.forgotten:
+            return
+        damaged = isinstance(moment.failure, DamagedError)
+        if state.faults == self._faults or (damaged and not view.stuck):
             raise WrongError(f"{moment.actor.name} failed without a reason: {moment.failure}")
 
     def _judge_reading(self, moment: Moment, view: View) -> None:

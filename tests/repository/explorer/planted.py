@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -43,7 +43,9 @@ def _copies_and_deletes(knowledge: Knowledge, planned: Iterable[PlannedPack]) ->
     return copied
 
 
-def _commits_before_the_segment(self: Draft, document: dict[str, Any], bases: Sequence[str]) -> Steps[int]:
+def _commits_before_the_segment(
+    self: Draft, document: dict[str, Any], bases: Sequence[str], _: Callable[[], bool]
+) -> Steps[int]:
     segment = segment_of_packs(self._packs)
     name, data = encode_segment(segment, self._knowledge.bundle, self._knowledge.entropy)
 

@@ -11,6 +11,7 @@ from tests.repository.explorer.actors import (
     merger,
     reader,
     slow_writer,
+    stubborn_writer,
     writer,
 )
 from tests.repository.explorer.explore import Patch, Scenario
@@ -158,6 +159,14 @@ LISTED = Scenario(
     actors=[collector("collector", head_start=False)],
     contents={"old": "AB", "kept": "CD"},
 )
+
+STUBBORN = Scenario(
+    "a commit that failed is tried again, beside another writer",
+    before=[writer("old", "AB")],
+    actors=[stubborn_writer("one", "AC"), writer("two", "AD")],
+    contents={"old": "AB", "one": "AC", "two": "AD"},
+)
+"""For two faults: the entry was put, and neither that answer nor the look for it came through."""
 
 SMALL = (
     SAME_DISK,

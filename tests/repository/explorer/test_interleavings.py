@@ -33,6 +33,10 @@ def test_every_interleaving_with_one_fault_of_every_kind_at_every_place(scenario
     _require_right(explore(scenario, faults=1))
 
 
+def test_a_commit_can_be_tried_again_whatever_became_of_it() -> None:
+    _require_right(explore(scenarios.STUBBORN, faults=2))
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("scenario", scenarios.LARGE, ids=_name)

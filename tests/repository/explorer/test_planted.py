@@ -10,6 +10,7 @@ from tests.repository.explorer.explore import Patch, Scenario, explore
 BUGS: list[tuple[Scenario, Patch]] = [
     (scenarios.BLOCK_REVIVED, planted.COLLECTOR_DOES_NOT_MARK_AGAIN),
     (scenarios.SLEEPING_COLLECTOR, planted.COLLECTOR_FORGETS_ITS_COPIES),
+    (scenarios.TWO_COLLECTORS, planted.COLLECTOR_FORGETS_ITS_BASIS),
     (scenarios.BLOCK_REVIVED, planted.COLLECTOR_DELETES_FIRST),
     (scenarios.BLOCK_REVIVED, planted.WRITER_DOES_NOT_CHECK),
     (scenarios.BASE_FORGOTTEN, planted.WRITER_DOES_NOT_CHECK),
