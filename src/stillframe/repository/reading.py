@@ -13,7 +13,7 @@ from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.nodes import Node, decode_node
 from stillframe.repository.operations import drive
 from stillframe.repository.packs import PREFIX_BYTES, PackKind, PackOpener, pack_opener
-from stillframe.repository.storage.base import ObjectMissingError, Storage
+from stillframe.repository.storage.base import ObjectMissingError, Storage, StorageError
 
 if TYPE_CHECKING:
     from stillframe.repository.index import Location
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _OPENERS = 512
 _NODES = 4096
 
-_BAD_COPY = (ObjectMissingError, DamagedError, UnknownFeatureError)
-"""What one copy of a blob may fail with and another may not; a flipped epoch is an unknown one."""
+_BAD_COPY = (StorageError, DamagedError, UnknownFeatureError)
+"""What one copy of a blob may fail with and another may not: it is lost, cut off, on a bad sector; a flipped
+epoch is an unknown one."""
 
 
 class BlobReader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blake3 import blake3
+from dataclasses import dataclass
 
 from stillframe.progress import NoProgress, Progress
 from stillframe.repository.checking.packs import PackVerdict, verify_pack
@@ -15,9 +15,10 @@ from stillframe.repository.index import Index
 from stillframe.repository.log import LogView
 from stillframe.repository.operations import drive
 from stillframe.repository.packs import PackKind, pack_name
+from stillframe.repository.points import RecoveryPoint
 from stillframe.repository.repository import Repository
 from stillframe.repository.segments import Segment, decode_segment
-from stillframe.repository.storage.base import ObjectMissingError
+from stillframe.repository.storage.base import ObjectMissingError, StorageError
 
 _MEND_INDEX = "mend it: stillframe repo repair --index"
 
@@ -38,10 +39,19 @@ def check(
     report = CheckReport()
     repository.read_log()
     _check_log(repository, report)
-    index = _check_segments(repository, report)
-    _check_packs(repository, index, report, progress, read_data=read_data)
+    view = _check_segments(repository, report)
+    bad = _check_packs(repository, view.index, report, progress, read_data=read_data)
+    repository.read_log()
+    collected = repository.knowledge.log.deleted_since(view.number)
+    if collected:  # meanwhile: what was in those packs lies elsewhere now, or no point needs it any more
+        view = _check_segments(repository, CheckReport())
+    for verdict in bad:
+        if verdict.name not in collected:
+            report.add(verdict.name, verdict.problem or "")
+            report.damaged_packs[verdict.pack_id] = verdict.bad
+    report.lost = _lost(view.index, report.damaged_packs)
     progress.begin("walking trees", None)
-    find_affected(repository, index, report)
+    find_affected(repository, view.index, view.points, report)
     return report
 
 
@@ -52,6 +62,9 @@ def _check_log(repository: Repository, report: CheckReport) -> None:
     report.points = len(repository.state.points)
     try:
         drive(view.catch_up(), repository.storage)
+        repository.read_log()
+        if view.state.number < repository.state.number:  # a writer was faster
+            drive(view.catch_up(), repository.storage)
     except DamagedError as error:
         report.add(LOG_FOLDER, str(error))
         return
@@ -62,24 +75,47 @@ def _check_log(repository: Repository, report: CheckReport) -> None:
         report.add("checkpoint", "a checkpoint says something else than the log")
 
 
-def _check_segments(repository: Repository, report: CheckReport) -> Index:
-    segments: dict[str, Segment] = {}
-    for name in list(repository.state.segments):
-        try:
-            data = repository.storage.get(name)
-            if f"index/{blake3(data).hexdigest()}" != name:
-                raise DamagedError(f"{name}: its bytes are not what its name says")
-            segments[name] = decode_segment(name, data, repository.knowledge.bundle)
-        except ObjectMissingError:
-            report.add(name, f"this index segment is lost; {_MEND_INDEX}")
-        except DamagedError as error:
-            report.add(name, f"{error}; {_MEND_INDEX}")
-    return Index(segments)
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The repository after log entry ``number``, as far as its segments can be read."""
+
+    number: int
+    points: list[RecoveryPoint]
+    index: Index
+
+
+def _check_segments(repository: Repository, report: CheckReport) -> _View:
+    while True:
+        number, points, names = repository.state.number, repository.points(), list(repository.state.segments)
+        segments: dict[str, Segment] = {}
+        problems: dict[str, str] = {}
+        for name in names:
+            segment = _read_segment(repository, name)
+            if isinstance(segment, str):
+                problems[name] = segment
+            else:
+                segments[name] = segment
+        repository.read_log()
+        if problems.keys() <= repository.state.segments.keys():
+            for name, problem in problems.items():
+                report.add(name, f"{problem}; {_MEND_INDEX}")
+            return _View(number, points, Index(segments))
+
+
+def _read_segment(repository: Repository, name: str) -> Segment | str:
+    """A segment, or what is wrong with it."""
+    try:
+        return decode_segment(name, repository.storage.get(name), repository.knowledge.bundle)
+    except ObjectMissingError:
+        return "this index segment is lost"
+    except (DamagedError, StorageError) as error:
+        return str(error)
 
 
 def _check_packs(
     repository: Repository, index: Index, report: CheckReport, progress: Progress, *, read_data: bool
-) -> None:
+) -> list[PackVerdict]:
+    """Verdicts on the packs with which something is wrong."""
     packs = index.packs
     whole = {pack_id for pack_id, (kind, _) in packs.items() if read_data or kind is PackKind.METADATA}
     report.packs, report.blobs = len(packs), len(index)
@@ -90,13 +126,13 @@ def _check_packs(
         name = pack_name(kind, pack_id)
         return verify_pack(repository, index, name, pack_id, size_bytes, read=pack_id in whole)
 
+    bad = []
     for verdict in in_parallel(verify, packs):
         report.read_bytes += verdict.read_bytes
         progress.advance(verdict.read_bytes)
         if verdict.problem is not None:
-            report.add(verdict.name, verdict.problem)
-            report.damaged_packs[verdict.pack_id] = verdict.bad
-    report.lost = _lost(index, report.damaged_packs)
+            bad.append(verdict)
+    return bad
 
 
 def _lost(index: Index, damaged: dict[bytes, frozenset[bytes]]) -> set[bytes]:

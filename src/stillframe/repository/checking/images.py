@@ -6,7 +6,8 @@ only if nothing is left in it that any point may need.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +17,16 @@ from stillframe.progress import Progress
 from stillframe.repository.blobs import BlobType, BytesLike, Compressor
 from stillframe.repository.checking.repair_report import RepairReport
 from stillframe.repository.checking.report import CheckReport
+from stillframe.repository.collection.own_objects import require_undeleted
 from stillframe.repository.config import compression_level
-from stillframe.repository.errors import ConflictError
+from stillframe.repository.errors import ConflictError, DamagedError
 from stillframe.repository.idsearch import contained, ids_array, sorted_unique
 from stillframe.repository.index import Location
 from stillframe.repository.log import Entry
 from stillframe.repository.nodes import NodeEntry, PiecedBlock
 from stillframe.repository.operations import Delete, Put, Steps, drive
 from stillframe.repository.packs import PackBuilder, PackKind, PackRow, StoredPack, pack_name
+from stillframe.repository.points import PointDisk
 from stillframe.repository.repository import Repository
 from stillframe.repository.segments import (
     Segment,
@@ -71,10 +74,12 @@ def _reread(
     """Lost blobs that a source has, at a place where some point's disk of that name had them."""
     found: dict[bytes, bytes] = {}
     progress.begin("looking for lost blocks", None)
-    id_of = repository.knowledge.ids.id_of
+    index, id_of = repository.index, repository.knowledge.ids.id_of
+    lengths = {blob_id: row.row.length_bytes for blob_id in lost if (row := index.find_one(blob_id))}
     for source in sources:
-        for blob_id, offset_bytes, length_bytes in _places(repository, lost, source):
-            if blob_id not in found:
+        for blob_id, offset_bytes in _places(repository, lengths.keys(), source.name):
+            length_bytes = lengths[blob_id]
+            if blob_id not in found and 0 <= offset_bytes <= source.disk.geometry.size_bytes - length_bytes:
                 data = bytearray(length_bytes)
                 source.disk.read_into(offset_bytes, memoryview(data))
                 progress.advance(length_bytes)
@@ -83,30 +88,35 @@ def _reread(
     return found
 
 
-def _places(repository: Repository, lost: set[bytes], source: Source) -> Iterator[tuple[bytes, int, int]]:
-    """Id, offset and length of every lost blob within the source's disk, as the points' trees have it."""
-    fan_out, size_bytes = repository.config.fan_out, source.disk.geometry.size_bytes
+def _places(repository: Repository, lost: Collection[bytes], name: str) -> Iterator[tuple[bytes, int]]:
+    """Id of every lost blob of a disk and where its first byte was, as far as trees can be read."""
     for point in reversed(repository.points()):
-        disk = point.disk(source.name)
-        if disk is None:
-            continue
-        for block, entry in walk_blocks(disk.root, disk.block_count, fan_out, repository.read_node):
-            start = block * disk.block_bytes
-            length = min(disk.block_bytes, disk.geometry.size_bytes - start)
-            for blob_id, offset, piece_length in _blobs_of(entry, length):
-                if blob_id in lost and start + offset + piece_length <= size_bytes:
-                    yield blob_id, start + offset, piece_length
+        disk = point.disk(name)
+        if disk is not None:
+            with suppress(DamagedError):
+                yield from _places_on(repository, lost, disk)
 
 
-def _blobs_of(entry: NodeEntry, length_bytes: int) -> Iterator[tuple[bytes, int, int]]:
+def _places_on(
+    repository: Repository, lost: Collection[bytes], disk: PointDisk
+) -> Iterator[tuple[bytes, int]]:
+    fan_out = repository.config.fan_out
+    for block, entry in walk_blocks(disk.root, disk.block_count, fan_out, repository.read_node):
+        for blob_id, offset_bytes in _blobs_of(entry):
+            if blob_id in lost:
+                yield blob_id, block * disk.block_bytes + offset_bytes
+
+
+def _blobs_of(entry: NodeEntry) -> Iterator[tuple[bytes, int]]:
+    """The blobs of a block, and where their first bytes lie in it."""
     if isinstance(entry, PiecedBlock):
         if entry.base is not None:
-            yield entry.base, 0, length_bytes
+            yield entry.base, 0
         for piece in entry.pieces:
-            if not piece.is_zero and piece.blob_offset_bytes == 0:
-                yield piece.blob_id, piece.offset_bytes, piece.length_bytes
+            if not piece.is_zero:
+                yield piece.blob_id, piece.offset_bytes - piece.blob_offset_bytes
     elif entry is not None:
-        yield entry, 0, length_bytes
+        yield entry, 0
 
 
 def _replace_packs(
@@ -114,19 +124,23 @@ def _replace_packs(
 ) -> None:
     """One rewrite entry: new packs in, healed rows out of the damaged ones, emptied packs deleted."""
     repository.refresh()
+    since = repository.state.number
     index = repository.index
     kinds = {pack_id: kind for pack_id, (kind, _) in index.packs.items()}
     damaged = [pack_id for pack_id in damage.damaged_packs if pack_id in kinds]
     healer = _Healer(repository)
     for pack_id in damaged:
-        for row, data in _salvage(repository, kinds[pack_id], pack_id, damage.damaged_packs[pack_id], found):
+        bad = damage.damaged_packs[pack_id]
+        for row, data in _salvage(repository, kinds[pack_id], pack_id, bad, damage.lost, found):
             healer.add(row, data)
     packs = healer.finish()
+    if not packs:
+        return
     healed = {row.blob_id for pack in packs for row in pack.rows}
     emptied = {pack_id for pack_id in damaged if all(row.blob_id in healed for row in index.rows_of(pack_id))}
     names = [pack_name(kinds[pack_id], pack_id) for pack_id in emptied]
     with repository.knowledge.lock:
-        drive(_rewrite(repository, set(damaged), packs, healed, emptied, names), repository.storage)
+        drive(_rewrite(repository, since, set(damaged), packs, healed, emptied, names), repository.storage)
     repository.refresh()
     report.healed_objects += [pack.object_name for pack in packs]
     report.deleted_packs += names
@@ -137,14 +151,17 @@ def _salvage(
     kind: PackKind,
     pack_id: bytes,
     bad: frozenset[bytes],
+    lost: set[bytes],
     found: dict[bytes, bytes],
 ) -> Iterator[tuple[PackRow, BytesLike]]:
-    """What is good in a damaged pack, and what a source still has of the rest."""
+    """What is good in a damaged pack, and what a source or another pack still has of the rest."""
     for row in repository.index.rows_of(pack_id):
         if row.blob_id in found:
             yield row, found[row.blob_id]
         elif row.blob_id not in bad:
             yield row, repository.read_at(Location(pack_id, kind, row))
+        elif row.blob_id not in lost:
+            yield row, repository.read_blob(row.blob_id, row.kind)
 
 
 class _Healer:
@@ -181,6 +198,7 @@ class _Healer:
 
 def _rewrite(
     repository: Repository,
+    since: int,
     damaged: set[bytes],
     packs: list[StoredPack],
     healed: set[bytes],
@@ -201,6 +219,7 @@ def _rewrite(
         yield from ()
         if not dropped.keys() <= knowledge.state.segments.keys():
             raise ConflictError("a collection changed the repository meanwhile", hint="Run the repair again.")
+        require_undeleted(knowledge, since, [name, *(pack.object_name for pack in packs)])
         return {
             "kind": "rewrite",
             "add": [name],

@@ -9,7 +9,7 @@ from blake3 import blake3
 from stillframe.progress import Progress
 from stillframe.repository.checking.repair_report import RepairReport
 from stillframe.repository.checking.scrub import HASHED_FOLDERS
-from stillframe.repository.storage.base import ObjectMissingError, Storage
+from stillframe.repository.storage.base import ObjectMissingError, Storage, StorageError
 
 
 def repair_from_mirror(
@@ -35,16 +35,19 @@ def repair_from_mirror(
         report.healed_objects.append(name)
         if not dry_run:
             if there is not None:
-                storage.delete(name)  # proved bad: its name is the hash of what it should be
+                storage.delete(name)  # bad, and what it should be is at hand: its name is the hash of that
             storage.put_if_absent(name, good)
     return report
 
 
 def _bytes_of(storage: Storage, name: str) -> bytes | None:
+    """None if it is not there; nothing right if it cannot be read (a bad sector, say)."""
     try:
         return storage.get(name)
     except ObjectMissingError:
         return None
+    except StorageError:
+        return b""
 
 
 def _is_right(name: str, data: bytes) -> bool:

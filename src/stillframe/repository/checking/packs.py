@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from blake3 import blake3
 
 from stillframe.repository.errors import DamagedError, UnknownFeatureError
 from stillframe.repository.index import Index
-from stillframe.repository.packs import PackOpener, PackRow, pack_opener, split_pack
+from stillframe.repository.packs import PREFIX_BYTES, PackOpener, PackRow, pack_opener
 from stillframe.repository.repository import Repository
-from stillframe.repository.storage.base import ObjectMissingError
+from stillframe.repository.storage.base import ObjectMissingError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,20 @@ def verify_pack(
         data = repository.storage.get(name)
     except ObjectMissingError:
         return PackVerdict(pack_id, name, 0, "is lost", ids_in_pack(index, pack_id))
-    expected = ids_in_pack(index, pack_id)
+    except StorageError as error:  # a bad sector, say; the other packs are looked at all the same
+        return PackVerdict(pack_id, name, 0, f"cannot be read: {error}", ids_in_pack(index, pack_id))
+    rows = index.rows_of(pack_id)
     is_named = blake3(data).digest() == pack_id
     try:
-        good = good_blobs(repository, name, data)
+        good = _good_blobs(repository, name, data, rows)
     except UnknownFeatureError:
         if is_named:  # so it was written by a newer version, or for newer keys
             raise
         good = set()
-    bad = expected - good
+    bad = frozenset(row.blob_id for row in rows) - good
     if bad:
-        problem = f"{len(bad)} of its {len(expected)} blobs are damaged"
-        return PackVerdict(pack_id, name, len(data), problem, frozenset(bad))
+        problem = f"{len(bad)} of its {len(rows)} blobs are damaged"
+        return PackVerdict(pack_id, name, len(data), problem, bad)
     if not is_named:
         problem = "its bytes are not what its name says, though all its blobs are good"
         return PackVerdict(pack_id, name, len(data), problem)
@@ -61,11 +64,10 @@ def ids_in_pack(index: Index, pack_id: bytes) -> frozenset[bytes]:
     return frozenset(row.blob_id for row in index.rows_of(pack_id))
 
 
-def good_blobs(repository: Repository, name: str, data: bytes) -> set[bytes]:
-    """Ids of the blobs that decrypt, decode and hash to what they are called."""
+def _good_blobs(repository: Repository, name: str, data: bytes, rows: Iterable[PackRow]) -> set[bytes]:
+    """Ids of the blobs that decrypt, decode and hash to what they are called, where readers look for them."""
     try:
-        prefix, rows = split_pack(name, data, repository.knowledge.bundle)
-        opener = pack_opener(name, prefix, repository.knowledge.bundle)
+        opener = pack_opener(name, data[:PREFIX_BYTES], repository.knowledge.bundle)
     except DamagedError:
         return set()
     return {row.blob_id for row in rows if _is_good(repository, opener, row, data)}

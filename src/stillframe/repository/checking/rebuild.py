@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from blake3 import blake3
-
 from stillframe.progress import Progress
 from stillframe.repository.checking.parallel import in_parallel
 from stillframe.repository.checking.repair_report import RepairReport
+from stillframe.repository.collection.own_objects import require_undeleted
 from stillframe.repository.entries import EntrySealer
 from stillframe.repository.errors import ConflictError, DamagedError
 from stillframe.repository.index import Index
@@ -23,7 +22,7 @@ from stillframe.repository.packs import (
 )
 from stillframe.repository.repository import Repository
 from stillframe.repository.segments import Segment, decode_segment, encode_segment, segment_of_packs
-from stillframe.repository.storage.base import ObjectMissingError
+from stillframe.repository.storage.base import StorageError
 
 
 def rebuild_index(repository: Repository, progress: Progress, *, dry_run: bool) -> RepairReport:
@@ -33,6 +32,8 @@ def rebuild_index(repository: Repository, progress: Progress, *, dry_run: bool) 
     run that never committed are among them; the next collection finds them dead.
     """
     report = RepairReport(dry_run)
+    repository.read_log()
+    since = repository.state.number
     segments = {name: _readable(repository, name) for name in repository.state.segments}
     bad = report.healed_objects = [name for name, segment in segments.items() if segment is None]
     good = Index({name: segment for name, segment in segments.items() if segment is not None})
@@ -41,17 +42,15 @@ def rebuild_index(repository: Repository, progress: Progress, *, dry_run: bool) 
     report.indexed_packs = len(packs)
     if (bad or packs) and not dry_run:
         with repository.knowledge.lock:
-            drive(_replace(repository, bad, packs), repository.storage)
+            drive(_replace(repository, since, bad, packs), repository.storage)
     return report
 
 
 def _readable(repository: Repository, name: str) -> Segment | None:
     try:
-        data = repository.storage.get(name)
-        segment = decode_segment(name, data, repository.knowledge.bundle)
-    except (ObjectMissingError, DamagedError):
+        return decode_segment(name, repository.storage.get(name), repository.knowledge.bundle)
+    except (StorageError, DamagedError):
         return None
-    return segment if f"index/{blake3(data).hexdigest()}" == name else None
 
 
 def _read_packs(repository: Repository, known: set[str], progress: Progress) -> tuple[list[StoredPack], int]:
@@ -89,13 +88,13 @@ def read_directory(repository: Repository, name: str) -> StoredPack | None:
         directory = storage.get_range(name, start, directory_bytes)
         prefix = storage.get_range(name, 0, min(PREFIX_BYTES, size_bytes))
         rows = parse_directory(name, prefix, directory, bundle)
-    except (DamagedError, ObjectMissingError):
+    except (DamagedError, StorageError):
         return None
     kind = PackKind.DATA if name.startswith("data/") else PackKind.METADATA
     return StoredPack(bytes.fromhex(name.rpartition("/")[2]), kind, size_bytes, rows)
 
 
-def _replace(repository: Repository, bad: list[str], packs: list[StoredPack]) -> Steps[None]:
+def _replace(repository: Repository, since: int, bad: list[str], packs: list[StoredPack]) -> Steps[None]:
     knowledge = repository.knowledge
     name, data = encode_segment(segment_of_packs(packs), knowledge.bundle, knowledge.entropy)
     yield Put(name, data)
@@ -104,6 +103,7 @@ def _replace(repository: Repository, bad: list[str], packs: list[StoredPack]) ->
         yield from ()
         if not set(bad) <= knowledge.state.segments.keys():
             raise ConflictError("a collection changed the repository meanwhile", hint="Run the repair again.")
+        require_undeleted(knowledge, since, [name, *(pack.object_name for pack in packs)])
         return {
             "kind": "rewrite",
             "add": [name],

@@ -10,9 +10,9 @@ from stillframe.progress import Progress
 from stillframe.repository.checking.parallel import in_parallel
 from stillframe.repository.checking.report import CheckReport
 from stillframe.repository.config import CONFIG_NAME, read_config
-from stillframe.repository.entries import LOG_FOLDER
+from stillframe.repository.entries import LOG_FOLDER, number_of
 from stillframe.repository.errors import DamagedError
-from stillframe.repository.storage.base import ObjectMissingError, Storage
+from stillframe.repository.storage.base import ObjectMissingError, Storage, StorageError
 from stillframe.repository.unlocking import load_config
 
 HASHED_FOLDERS = ("data/", "meta/", "index/")
@@ -56,12 +56,14 @@ def scrub_object(storage: Storage, name: str) -> Scrubbed:
         data = storage.get(name)
     except ObjectMissingError:
         return Scrubbed(name, 0, None)  # collected since it was listed
+    except StorageError as error:
+        return Scrubbed(name, 0, f"cannot be read: {error}")
     right = blake3(data).hexdigest() == name.rpartition("/")[2]
     return Scrubbed(name, len(data), None if right else "its bytes are not what its name says")
 
 
 def _check_numbers(storage: Storage, report: CheckReport) -> None:
-    numbers = sorted(int(name.rpartition("/")[2]) for name in storage.list(LOG_FOLDER))
+    numbers = sorted(filter(None, map(number_of, storage.list(LOG_FOLDER))))
     report.entries = len(numbers)
     for expected, number in enumerate(numbers, start=1):
         if number != expected:

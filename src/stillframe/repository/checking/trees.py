@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stillframe.repository.checking.report import Affected, CheckReport
 from stillframe.repository.errors import DamagedError
 from stillframe.repository.index import Index
-from stillframe.repository.nodes import Node, NodeEntry, PiecedBlock
+from stillframe.repository.nodes import Node, NodeEntry, PiecedBlock, decode_node
 from stillframe.repository.points import PointDisk, RecoveryPoint
 from stillframe.repository.repository import Repository
+from stillframe.repository.storage.base import StorageError
 from stillframe.repository.tree import height_for
 
 Range = tuple[int, int]
 """First block and end, counted from the node's own first block."""
 
 
-def find_affected(repository: Repository, index: Index, report: CheckReport) -> None:
-    """Walk every tree of every live point; each node once, however many points share it."""
+def find_affected(
+    repository: Repository, index: Index, points: Iterable[RecoveryPoint], report: CheckReport
+) -> None:
+    """Walk every tree of some points; each node once, however many points share it.
+
+    ``index`` is as of a moment when the points were live; it may lack segments that are lost.
+    """
     walk = _Walk(repository, index, report)
-    for point in repository.points():
+    for point in points:
         for disk in point.disks:
             ranges = tuple(walk.damaged(disk))
             if ranges:
@@ -65,8 +71,8 @@ class _Walk:
         try:
             if node_id in self._report.lost:
                 raise DamagedError(f"node {node_id.hex()[:16]} is damaged")
-            node = self._repository.read_node(node_id, height)
-        except DamagedError as error:
+            node = self._read(node_id, height)
+        except (DamagedError, StorageError) as error:
             self._report.add(f"node {node_id.hex()[:16]}", str(error))
             yield 0, fan_out ** (height + 1)
             return
@@ -78,6 +84,17 @@ class _Walk:
             if isinstance(entry, bytes):
                 for first, end in self._node(entry, height - 1):
                     yield child * span + first, child * span + end
+
+    def _read(self, node_id: bytes, height: int) -> Node:
+        """A node from any good copy that the index at hand knows; the last resort is what holds by now."""
+        for location in self._index.copies(node_id):
+            if node_id not in self._report.damaged_packs.get(location.pack_id, ()):
+                try:
+                    data = self._repository.read_at(location)
+                except (DamagedError, StorageError):
+                    continue  # collected since, at best
+                return decode_node(data, height, f"node {node_id.hex()[:16]}")
+        return self._repository.read_node(node_id, height)
 
     def _blocks(self, node: Node) -> Iterator[Range]:
         found = self._index.find(list(node.references()))
