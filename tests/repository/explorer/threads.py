@@ -21,7 +21,7 @@ from stillframe.repository.operations import (
     Size,
     Steps,
 )
-from stillframe.repository.storage.base import Storage
+from stillframe.repository.storage.base import Storage, StorageError
 from tests.repository.explorer.moments import Answer
 
 Result = TypeVar("Result")
@@ -100,8 +100,6 @@ def as_steps(work: Callable[[Storage], Result]) -> Steps[Result]:
             if isinstance(asked, _Ended):
                 ended = True
                 break
-            from stillframe.repository.storage.base import StorageError
-
             try:
                 answer = Answer((yield asked))
             except StorageError as error:
