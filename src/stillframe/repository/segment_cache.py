@@ -2,7 +2,7 @@
 
 A repository of 10 TiB has some 500 MB of index; an increment looks at a few hundred rows of it. Cached, the
 kernel reads just those pages. The cache says nothing about guest data (ids are keyed) and is never trusted:
-each file ends with a keyed hash that is verified when it is opened.
+each file ends with a keyed hash over its segment's name and contents that is verified when it is opened.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from blake3 import blake3
@@ -37,7 +38,7 @@ class SegmentCache:
         try:
             with self._path(name).open("rb") as file:
                 length_bytes = os.fstat(file.fileno()).st_size - _SEAL_BYTES
-                if length_bytes <= 0 or not self._is_intact(file.fileno(), length_bytes):
+                if length_bytes <= 0 or not self._is_intact(name, file.fileno(), length_bytes):
                     return None
                 mapped = mmap.mmap(file.fileno(), length_bytes, access=mmap.ACCESS_READ)
         except OSError:
@@ -51,7 +52,7 @@ class SegmentCache:
         path = self._path(name)
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         parts = [*segment_payload(segment), prefixes_of(segment.ids).tobytes()]
-        hasher = blake3(key=self._key)
+        hasher = blake3(name.encode(), key=self._key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with temporary.open("wb") as file:
@@ -61,7 +62,8 @@ class SegmentCache:
                 file.write(hasher.digest())
             temporary.rename(path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
     def keep_only(self, names: Collection[str]) -> None:
         """Delete what is no live segment any more."""
@@ -76,9 +78,9 @@ class SegmentCache:
     def _path(self, name: str) -> Path:
         return self._folder / name.rpartition("/")[2]
 
-    def _is_intact(self, descriptor: int, length_bytes: int) -> bool:
+    def _is_intact(self, name: str, descriptor: int, length_bytes: int) -> bool:
         """Read through a small buffer, so that the pages of the map stay untouched."""
-        hasher = blake3(key=self._key)
+        hasher = blake3(name.encode(), key=self._key)
         buffer = memoryview(bytearray(_READ_BYTES))
         position = 0
         while position < length_bytes:
