@@ -10,7 +10,7 @@ from stillframe.repository.blobs import ID_BYTES
 from stillframe.repository.errors import ConflictError
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
-from stillframe.repository.operations import Put, Steps
+from stillframe.repository.operations import Steps, put_new
 from stillframe.repository.packs import SealedPack, StoredPack
 from stillframe.repository.points import RecoveryPoint
 
@@ -29,8 +29,7 @@ class Draft:
 
     def put_pack(self, pack: SealedPack) -> Steps[None]:
         """Store a pack and remember it."""
-        created: bool = yield Put(pack.object_name, pack.data)
-        assert created, f"{pack.object_name} exists, though its salt is fresh"
+        yield from put_new(pack.object_name, pack.data)
         with self._lock:
             self._packs.append(pack.stored)
             self._new_objects.add(pack.object_name)
@@ -86,7 +85,7 @@ class Draft:
         if packs:
             segment = segment_of_packs(packs)
             name, data = encode_segment(segment, self._knowledge.bundle, self._knowledge.entropy)
-            yield Put(name, data)
+            yield from put_new(name, data)
             self._segments.append(name)
             self._new_objects.add(name)
             with self._lock:  # only now: a commit that failed above may be tried again

@@ -85,6 +85,22 @@ def put_own(name: str, data: BytesLike) -> Steps[bool]:
     return there == data
 
 
+def put_new(name: str, data: BytesLike) -> Steps[None]:
+    """Put an object that is named by its bytes.
+
+    Raises:
+        StorageError: it may not have happened, or other bytes lie under the name.
+    """
+    created: bool = yield Put(name, data)
+    if not created:  # a storage that repeats a put below us finds its own first try
+        there: bytes = yield Get(name)
+        if there != data:
+            raise StorageError(
+                f"{name}: other bytes lie under this name",
+                hint="Half a write may have stayed there. Run: stillframe repo check --no-key",
+            )
+
+
 def perform(operation: Operation, storage: Storage) -> Any:
     """Carry out one operation."""
     match operation:

@@ -24,7 +24,7 @@ from stillframe.repository.idsearch import contained, ids_array, sorted_unique
 from stillframe.repository.index import Location
 from stillframe.repository.log import Entry
 from stillframe.repository.nodes import NodeEntry, PiecedBlock
-from stillframe.repository.operations import Delete, Put, Steps, drive
+from stillframe.repository.operations import Delete, Steps, drive, put_new
 from stillframe.repository.packs import PackBuilder, PackKind, PackRow, StoredPack, pack_name
 from stillframe.repository.points import PointDisk
 from stillframe.repository.repository import Repository
@@ -212,7 +212,7 @@ def _rewrite(
     kept = [_without_healed(segment, damaged, healed) for segment in dropped.values()]
     segment = merge([without_packs(merge(kept), emptied), segment_of_packs(packs)])
     name, data = encode_segment(segment, knowledge.bundle, knowledge.entropy)
-    yield Put(name, data)
+    yield from put_new(name, data)
     delete = [*dropped, *names]
 
     def build() -> Steps[Entry]:

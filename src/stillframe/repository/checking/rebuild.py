@@ -10,7 +10,7 @@ from stillframe.repository.entries import EntrySealer
 from stillframe.repository.errors import ConflictError, DamagedError
 from stillframe.repository.index import Index
 from stillframe.repository.log import Entry, LogView
-from stillframe.repository.operations import Put, Steps, drive
+from stillframe.repository.operations import Steps, drive, put_new
 from stillframe.repository.packs import (
     PREFIX_BYTES,
     TRAILER,
@@ -97,7 +97,7 @@ def read_directory(repository: Repository, name: str) -> StoredPack | None:
 def _replace(repository: Repository, since: int, bad: list[str], packs: list[StoredPack]) -> Steps[None]:
     knowledge = repository.knowledge
     name, data = encode_segment(segment_of_packs(packs), knowledge.bundle, knowledge.entropy)
-    yield Put(name, data)
+    yield from put_new(name, data)
 
     def build() -> Steps[Entry]:
         yield from ()

@@ -15,7 +15,7 @@ from stillframe.repository.errors import ConflictError, DamagedError
 from stillframe.repository.idsearch import contained
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
-from stillframe.repository.operations import Delete, ListNames, Put, Steps, drive
+from stillframe.repository.operations import Delete, ListNames, Steps, drive, put_new
 from stillframe.repository.packs import StoredPack, pack_name
 from stillframe.repository.repository import Repository
 from stillframe.repository.segments import Segment, encode_segment, merge, segment_of_packs, without_packs
@@ -63,7 +63,8 @@ def collect(
     progress.begin("collecting", None)
     repository.refresh()
     repository.config.require("collect")
-    return drive(collect_steps(repository.knowledge, dry_run=dry_run), repository.storage)
+    with repository.knowledge.lock:
+        return drive(collect_steps(repository.knowledge, dry_run=dry_run), repository.storage)
 
 
 def collect_steps(knowledge: Knowledge, *, dry_run: bool = False) -> Steps[CollectReport]:
@@ -200,7 +201,7 @@ def _put_segments(
     if not len(segment.packs):
         return []
     name, data = encode_segment(segment, knowledge.bundle, knowledge.entropy)
-    yield Put(name, data)
+    yield from put_new(name, data)
     return [name]
 
 

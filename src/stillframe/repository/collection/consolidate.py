@@ -7,7 +7,7 @@ from stillframe.repository.collection.plan import SMALL_SEGMENT_ROWS
 from stillframe.repository.errors import ConflictError
 from stillframe.repository.knowledge import Knowledge
 from stillframe.repository.log import Entry
-from stillframe.repository.operations import Delete, Put, Steps, drive
+from stillframe.repository.operations import Delete, Steps, drive, put_new
 from stillframe.repository.repository import Repository
 from stillframe.repository.segments import encode_segment, merge
 from stillframe.repository.storage.base import StorageError
@@ -43,7 +43,7 @@ def consolidate_steps(knowledge: Knowledge) -> Steps[int]:
         return 0
     since = knowledge.state.number
     name, data = encode_segment(merge(list(small.values())), knowledge.bundle, knowledge.entropy)
-    yield Put(name, data)
+    yield from put_new(name, data)
 
     def build() -> Steps[Entry]:
         yield from ()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from stillframe.repository.collection.plan import PlannedPack
 from stillframe.repository.errors import ConflictError, DamagedError
 from stillframe.repository.knowledge import Knowledge
-from stillframe.repository.operations import Get, Put, Steps
+from stillframe.repository.operations import Get, Steps, put_new
 from stillframe.repository.packs import PackBuilder, PackKind, StoredPack, pack_opener, split_pack
 from stillframe.repository.storage.base import ObjectMissingError
 
@@ -62,5 +62,5 @@ def _copy_from(knowledge: Knowledge, pack: PlannedPack, builder: PackBuilder) ->
 
 def _finish(builder: PackBuilder) -> Steps[StoredPack]:
     pack = builder.seal()
-    yield Put(pack.object_name, pack.data)
+    yield from put_new(pack.object_name, pack.data)
     return pack.stored
