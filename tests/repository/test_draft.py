@@ -16,8 +16,10 @@ from stillframe.repository.repository import Repository
 from stillframe.repository.segments import encode_segment, segment_of_packs
 from stillframe.repository.storage.base import StorageError
 from tests.repository.make import (
+    BLOCK_BYTES,
     IDS,
     commit_disk,
+    make_pack,
     make_point,
     make_repository,
     noise,
@@ -310,3 +312,27 @@ def test_a_pack_is_stored_once_and_its_loss_is_told(repository: Repository, stor
     storage.plan = lambda _: None
     drive(draft.commit_upload("vm"), storage)
     assert not repository.state.segments
+
+
+class RepeatsPuts(MemoryStorage):
+    """Like a client that tries again below us after a lost answer: the second try is refused."""
+
+    def put_if_absent(self, name: str, data: bytes | bytearray | memoryview) -> bool:
+        super().put_if_absent(name, data)
+        return super().put_if_absent(name, data)
+
+
+def test_a_put_repeated_below_us_is_our_own() -> None:
+    repository = make_repository()
+    assert isinstance(repository.storage, MemoryStorage)
+    repository.storage = RepeatsPuts(repository.storage.objects)
+    point = commit_disk(repository, "0" * 16, [noise(BLOCK_BYTES)])
+    assert opened_again(repository).points() == [point]
+
+
+def test_half_a_pack_under_its_name_is_never_taken_for_the_pack() -> None:
+    repository = make_repository()
+    pack = make_pack([(BlobType.DATA, noise(BLOCK_BYTES))])
+    repository.storage.put_if_absent(pack.object_name, bytes(pack.data)[:100])
+    with pytest.raises(StorageError, match="other bytes"):
+        drive(repository.draft().put_pack(pack), repository.storage)
