@@ -13,6 +13,8 @@ from stillframe.cli.on_demand import COMMANDS
 from stillframe.repository.repository import create_repository
 from stillframe.repository.storage.open import open_storage
 
+_MAIN = "from stillframe.cli.main import main; main()"
+
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
     monkeypatch.setattr(sys, "argv", ["stillframe", *words])
@@ -65,3 +67,41 @@ def test_listing_points_imports_neither_arrays_nor_decoration(tmp_path: Path) ->
     imported = set(done.stderr.split())
     assert "stillframe" in imported
     assert not imported & {"numpy", "rich", "pydantic", "asyncio"}
+
+
+def spawn(shell: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a shell, with redirections that only a shell can make."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$@" {shell}', sys.executable, _MAIN, *words],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_results_that_cannot_be_written_are_one_line_and_an_exit_code(
+    tmp_path: Path, unbuffered: str
+) -> None:
+    (tmp_path / "disk.raw").write_bytes(bytes(4096))
+    done = spawn(">/dev/full", "disk", "info", str(tmp_path / "disk.raw"), PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr.endswith("No space left on device\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_streams_may_be_closed(tmp_path: Path) -> None:
+    (tmp_path / "disk.raw").write_bytes(bytes(4096))
+    source, target = tmp_path / "disk.raw", tmp_path / "copy.vhdx"
+    done = spawn("<&- >&- 2>&-", "disk", "convert", str(source), str(target))
+    assert done.returncode == 0
+    assert target.read_bytes().startswith(b"vhdxfile")
+
+
+def test_a_name_that_the_locale_cannot_write_is_escaped(tmp_path: Path) -> None:
+    disk = tmp_path / "w\u00e9b.raw"
+    disk.write_bytes(bytes(4096))
+    done = spawn("", "disk", "info", str(disk), PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    assert done.returncode == 0
+    assert "w\\xe9b.raw" in done.stdout

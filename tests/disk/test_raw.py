@@ -239,3 +239,8 @@ def test_a_fifo_is_no_target(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(StillframeError, match="neither a file nor a block device"):
         InPlaceRawTarget(tmp_path / "fifo", Geometry(512))
+
+
+def test_a_file_of_the_kernel_that_has_no_end_is_no_disk() -> None:
+    with pytest.raises(UsageError, match="neither a file nor a block device"):
+        open_raw(Path("/proc/self/mem"))

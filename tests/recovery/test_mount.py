@@ -66,3 +66,12 @@ def test_a_signal_unmounts(number: signal.Signals, image: Path, tmp_path: Path) 
         assert process.wait(30) in {0, 128 + number, 130}
         assert not os.path.ismount(folder)
         assert os.listdir(folder) == []
+
+
+def test_a_folder_that_is_not_empty_is_not_hidden(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    program = "from stillframe.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "mount", str(image), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not empty" in done.stderr

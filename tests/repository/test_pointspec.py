@@ -75,7 +75,7 @@ def test_a_repeated_hour_means_its_first() -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("web@2026-11-23T11:00", "no recovery point of web at or before", "2026-11-23T12:00:00"),
+        ("web@2026-11-23T11:00", "no recovery point of web at or before", "2026-11-23T12:00:00+00:00"),
         ("web@2026-11-23", "is a whole day", "2026-11-23T23:59:59"),
         ("web@20261123", "is a whole day", ""),
         ("web@yesterday", "is not a time", "MACHINE@"),

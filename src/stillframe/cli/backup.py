@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ from stillframe.repository.points import Consistency
 
 if TYPE_CHECKING:
     from stillframe.protection.image import BackupReport
+    from stillframe.repository.points import RecoveryPoint
 
 app = typer.Typer(help="Make a recovery point.", no_args_is_help=True)
 
@@ -75,12 +76,27 @@ def image(
             search=parent_dir or (),
             progress=progress,
         )
+        later = _later_than(report.point, repository.points())
     if as_json:
         print_json(report.to_json())
     else:
         print_fields(_report_fields(report))
     if report.point.consistency is Consistency.INCONSISTENT:
         warn(f"the point is marked inconsistent: {report.point.consistency_reason}")
+    if later:
+        warn(
+            f"{len(later)} points of {machine} claim a later time than this one: a clock is or was wrong",
+            hint=f"{machine}@latest and `points forget` go by times: forget {later[-1].point_id} by its id.",
+        )
+
+
+def _later_than(new: RecoveryPoint, points: Iterable[RecoveryPoint]) -> list[RecoveryPoint]:
+    """Earlier points of the machine that claim a later time."""
+    return [
+        point
+        for point in points
+        if point.machine == new.machine and point.time > new.time and point.number < new.number
+    ]
 
 
 def _report_fields(report: BackupReport) -> Iterator[tuple[str, str]]:

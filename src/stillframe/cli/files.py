@@ -88,7 +88,12 @@ def find_files(
         str, typer.Argument(metavar="POINT|FILE[:/PATH]", help="Where to search.", show_default=False)
     ],
     pattern: Annotated[
-        str, typer.Argument(help="Of the name, or with a slash of the path: *, ?, [abc].", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PATTERN",
+            help="Of the name, or with a slash of the path: *, ?, [abc].",
+            show_default=False,
+        ),
     ],
     json: Json = False,
     guest: Guest = False,

@@ -20,6 +20,7 @@ from stillframe.cli.options import (
     passphrase,
 )
 from stillframe.cli.output import print_json, print_table
+from stillframe.disk.staged import CannotWriteError, writing
 from stillframe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,8 +128,12 @@ def _write_private(file: Path, data: bytes) -> None:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UsageError(f"{file}: cannot be made: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
+    try:
+        with writing(file), os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+    except CannotWriteError:
+        file.unlink()
+        raise
 
 
 def _slot_json(slot: Slot) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from stillframe.cli.on_demand import OnDemand
-from stillframe.cli.output import warn
+from stillframe.cli.output import drop_results, flush_results, prepare_streams, warn
 from stillframe.errors import StillframeError
 
 INTERRUPTED = 130
@@ -28,17 +28,28 @@ def stillframe() -> None:
 
 def main() -> None:
     """Run the command line; every expected error ends as one clear line on standard error."""
+    prepare_streams()
     try:
-        app()
+        _run()
     except StillframeError as error:
         warn(str(error), hint=error.hint)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _say_interrupted()
         sys.exit(INTERRUPTED)
+    except OSError as error:  # no room expects it: above all, results that cannot be written
+        drop_results()
+        warn(f"{error.filename or 'standard output, or a file not known'}: {error.strerror or error}")
+        sys.exit(StillframeError.exit_code)
+
+
+def _run() -> None:
+    try:
+        app()
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:  # typer has met the interrupt, and says nothing
             _say_interrupted()
+        flush_results()
         raise
 
 

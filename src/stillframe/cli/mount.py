@@ -45,12 +45,17 @@ def mount_disks(
 def _require_free(folder: Path) -> None:
     try:
         is_folder = folder.is_dir()
+        is_empty = is_folder and not any(folder.iterdir())
     except OSError as error:  # what a mount whose server died says
         raise UsageError(f"{folder}: {error.strerror}", hint=f"umount {folder}") from error
     if not is_folder:
         raise UsageError(f"{folder}: is no folder", hint="Create it first.")
     if os.path.ismount(folder):
         raise UsageError(f"{folder}: is mounted already", hint=f"umount {folder}")
+    if not is_empty:
+        raise UsageError(
+            f"{folder}: is not empty", hint="Mount on an empty folder: what is in it would be hidden."
+        )
 
 
 def _serve(spec: str, folder: Path, access: Access, *, guest: bool, host_kernel: bool, detach: bool) -> None:

@@ -5,7 +5,9 @@ Standard output carries results only; progress goes to standard error, and only 
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,48 @@ from stillframe.progress import NoProgress, Progress
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+
+def prepare_streams() -> None:
+    """Make standard output and error fit for any name, and there at all.
+
+    A closed descriptor is opened on nothing: the next file that is opened would get its number otherwise, and
+    whatever writes to standard error would write into that file.
+    """
+    for descriptor in (0, 1, 2):
+        _open_if_closed(descriptor)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for good)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot write is escaped
+
+
+def _open_if_closed(descriptor: int) -> None:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+
+
+def flush_results() -> None:
+    """Write out what was printed, while an error can still be told.
+
+    Raises:
+        OSError: it cannot be written, for example to a full file system.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_results()  # the reader had enough
+
+
+def drop_results() -> None:
+    """Let what is not written yet go nowhere: the interpreter would fail on it again when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def printable(text: str) -> str:

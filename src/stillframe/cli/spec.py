@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from stillframe.repository.points import PointDisk, RecoveryPoint
     from stillframe.repository.repository import Repository
 
+MAX_NAME_BYTES = 255
+"""Of a machine or a disk: what a file's name may have, since `mount` and `restore` make files of them."""
+
 POINT_HELP = "MACHINE@latest, MACHINE@2026-11-23T14:00, or the beginning of an id."
 Point = Annotated[str, typer.Argument(metavar="POINT", help=POINT_HELP, show_default=False)]
 
@@ -83,8 +86,11 @@ def check_name(what: str, name: str) -> str:
     """The name itself, if it can be that of a machine or a disk.
 
     Raises:
-        UsageError: it is empty, has characters that cannot be shown, or spaces around it.
+        UsageError: it is empty or too long, has characters that cannot be shown, spaces around it, or means a
+            folder.
     """
-    if not name or not name.isprintable() or name != name.strip():
+    if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+        raise UsageError(f"{name[:20] + '...'!r} is too long for a {what}: at most {MAX_NAME_BYTES} bytes")
+    if not name or not name.isprintable() or name != name.strip() or name in (".", ".."):
         raise UsageError(f"{name!r} cannot be the name of a {what}")
     return name

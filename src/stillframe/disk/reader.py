@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from errno import EINVAL
 from pathlib import Path
 from typing import Protocol
 
@@ -38,12 +39,12 @@ class FileReader:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise UsageError(f"{path}: cannot be opened: {error.strerror}") from error
-        mode = os.fstat(self._descriptor).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            os.close(self._descriptor)
-            raise UsageError(f"{path}: is neither a file nor a block device")
         self._name = str(path)
-        self._size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            self._size_bytes = _size_of(self._descriptor)
+        except OSError as error:  # some of the kernel's files have no end
+            self.close()
+            raise UsageError(f"{path}: is neither a file nor a block device") from error
 
     @property
     def name(self) -> str:
@@ -73,6 +74,13 @@ class FileReader:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _size_of(descriptor: int) -> int:
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise OSError(EINVAL, "not a file")
+    return os.lseek(descriptor, 0, os.SEEK_END)
 
 
 def read_bytes(reader: RandomReader, offset_bytes: int, length_bytes: int) -> bytes:

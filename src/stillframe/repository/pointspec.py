@@ -53,7 +53,7 @@ def _of_machine(
             return point
     raise UsageError(
         f"there is no recovery point of {machine} at or before {moment}",
-        hint=f"Its first is of {own[-1].time.astimezone(zone):%Y-%m-%dT%H:%M:%S%z}.",
+        hint=f"Its first is of {own[-1].time.astimezone(zone).isoformat(timespec='seconds')}.",
     )
 
 
@@ -71,7 +71,7 @@ def _end_of(text: str, zone: tzinfo | None) -> datetime:
         exact = timedelta(microseconds=1)
         return moment.astimezone(UTC) + (exact if moment.microsecond else timedelta(seconds=1))
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text!r} is not a time ({error})", hint=_FORMS) from error
+        raise UsageError(f"{text!r} is not a time", hint=_FORMS) from error
 
 
 def _by_prefix(points: Sequence[RecoveryPoint], text: str) -> RecoveryPoint:

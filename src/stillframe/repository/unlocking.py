@@ -62,10 +62,24 @@ def open_a_slot(storage: Storage, config: Config, secret: str) -> tuple[Slot, Bu
             return slot, slot.unlock(secret)
         except (WrongKeyError, DamagedError):
             continue
+    damaged = _damaged_slots(storage)
     raise WrongKeyError(
-        f"{storage.location}: the passphrase or recovery key is wrong",
+        f"{storage.location}: the passphrase or recovery key is wrong"
+        + (f", or its slot is one of those that are damaged: {', '.join(damaged)}" if damaged else ""),
         hint="Any passphrase of `stillframe repo key list` or the printed recovery key opens it.",
     )
+
+
+def _damaged_slots(storage: Storage) -> list[str]:
+    damaged = []
+    for name in sorted(storage.list(SLOT_FOLDER)):
+        try:
+            Slot.from_bytes(storage.get(name), name)
+        except ObjectMissingError:
+            continue  # removed since it was listed
+        except DamagedError:
+            damaged.append(name)
+    return damaged
 
 
 def _likeliest_first(slots: Iterable[Slot], secret: str) -> list[Slot]:

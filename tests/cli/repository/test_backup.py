@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from stillframe.disk.create import create_disk
 from stillframe.disk.open import open_disk
 from stillframe.disk.still import Geometry
+from stillframe.protection import image as protection
 from tests.cli.repository.conftest import MIB, Run, write_disk
 
 
@@ -142,6 +144,25 @@ def test_a_machine_needs_a_name_that_can_be_shown(run: Run, disk: Path, machine:
     refused = run("backup", "image", disk, "--machine", machine)
     assert refused.code == 2
     assert "cannot be the name of a machine" in refused.err
+
+
+@pytest.mark.parametrize("name", ["..", ".", "n" * 256, "é" * 128])
+def test_a_disk_needs_a_name_that_a_file_can_have(run: Run, disk: Path, name: str) -> None:
+    done = run("backup", "image", f"{name}={disk}", "--machine", "web")
+    assert done.code == 2
+    assert name[:20] in done.err
+
+
+def test_a_point_from_the_future_is_told(run: Run, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(protection, "_now", lambda: datetime(2999, 1, 1, tzinfo=UTC))
+        future = back_up(run, disk)["point"]["id"]
+    done = run("backup", "image", disk, "--machine", "web")
+    assert done.code == 0
+    assert "1 points of web claim a later time" in done.err
+    assert future in done.err
+    assert run("points", "forget", future).code == 0
+    assert run("backup", "image", disk, "--machine", "web").err == ""
 
 
 def test_an_image_that_is_not_there(run: Run, tmp_path: Path) -> None:

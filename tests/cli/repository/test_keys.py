@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -273,3 +275,27 @@ def test_what_is_no_credential(run: Run, tmp_path: Path, contents: str) -> None:
 
 def test_two_keys_at_once_are_refused(run: Run, tmp_path: Path) -> None:
     assert run("points", "--key-file", tmp_path / "a", "--passphrase-file", tmp_path / "b").code == 2
+
+
+def test_a_damaged_slot_is_named_to_who_is_locked_out(run: Run, repository: Path) -> None:
+    slots = sorted((repository / "keys").iterdir())
+    for slot in slots:
+        slot.chmod(0o600)
+        slot.write_bytes(b"")
+    refused = run("points")
+    assert refused.code == 3
+    assert f"damaged: keys/{slots[0].name}" in refused.err
+
+
+def test_a_credential_that_cannot_be_written_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", full)
+        refused = run("repo", "key", "export-writer", tmp_path / "writer.json")
+    assert refused.code == 1
+    assert "writer.json: cannot be written: No space left on device" in refused.err
+    assert not (tmp_path / "writer.json").exists()
