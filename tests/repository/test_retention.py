@@ -159,6 +159,12 @@ def test_the_last_good_points_survive_all_rules() -> None:
     }
 
 
+def test_a_clock_that_ran_ahead_does_not_cost_the_newest_point() -> None:
+    points = points_at("2026-01-01T10:00", "2099-01-01T10:00", "2026-01-02T10:00", "2026-01-03T10:00")
+    verdicts = {verdict.point.number: verdict.reasons for verdict in judge(points, KeepRules(last=1), UTC)}
+    assert verdicts == {1: (), 2: ("last", "last consistent"), 3: (), 4: ("stored last",)}
+
+
 def test_pinned_points_stay_and_reasons_say_why() -> None:
     points = [
         make_point(datetime(2026, 1, 1, tzinfo=UTC), number=1, pinned=True),
@@ -201,7 +207,10 @@ def model_keeps(
         return True
     if point.consistency is APPLICATION and not any(o.consistency is APPLICATION for o in newer):
         return True
-    if point.consistency is not BAD and all(o.consistency is BAD for o in newer):
+    after = [other for other in own if other.number > point.number]
+    if point.consistency is not BAD and any(
+        all(o.consistency is BAD for o in group) for group in (newer, after)
+    ):
         return True
     return any(model_rule(point, own, getattr(rules, name), key, zone) for name, key in MODEL_PERIODS.items())
 

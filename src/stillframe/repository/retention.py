@@ -9,7 +9,7 @@ Days begin where the time zone says, weeks on Monday, and a week belongs to a ye
 that a clock set back repeats is two hours.
 
 Whatever the rules say, these stay: points that are pinned, the machine's newest application-consistent point,
-and its newest point that is not marked inconsistent.
+and its newest point that is not marked inconsistent, by time and by the order of the log.
 """
 
 from __future__ import annotations
@@ -137,9 +137,14 @@ def _untouchable(ordered: list[RecoveryPoint]) -> Iterator[tuple[RecoveryPoint, 
     for point in application:
         yield point, "last application-consistent"
         break
-    for point in filter(_is_usable, ordered):
-        yield point, "last consistent"
-        break
+    usable = [point for point in ordered if _is_usable(point)]
+    if usable:
+        yield usable[0], "last consistent"
+        stored_last = max(usable, key=lambda point: point.number)
+        if (
+            stored_last is not usable[0]
+        ):  # a clock ran ahead: without this, every new point would be forgotten
+            yield stored_last, "stored last"
 
 
 def _is_usable(point: RecoveryPoint) -> bool:

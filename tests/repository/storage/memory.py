@@ -8,7 +8,7 @@ from enum import Enum
 from threading import Lock
 from typing import Literal
 
-from stillframe.repository.storage.base import ObjectMissingError, StorageError, check_name
+from stillframe.repository.storage.base import ObjectCutOffError, ObjectMissingError, StorageError, check_name
 
 Kind = Literal["put", "get", "get_range", "size", "list", "delete"]
 
@@ -100,7 +100,7 @@ class MemoryStorage:
         self._begin("get_range", name)
         data = self._object(name)[offset_bytes : offset_bytes + length_bytes]
         if len(data) != length_bytes:
-            raise StorageError(f"{self._location}: {name} ends at byte {offset_bytes + len(data)}")
+            raise ObjectCutOffError(f"{self._location}: {name} ends at byte {offset_bytes + len(data)}")
         return data
 
     def size(self, name: str) -> int:

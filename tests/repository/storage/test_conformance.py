@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from stillframe.repository.storage.base import ObjectMissingError, Storage, StorageError
+from stillframe.repository.storage.base import ObjectCutOffError, ObjectMissingError, Storage, StorageError
 from stillframe.repository.storage.local import LocalStorage
 from stillframe.repository.storage.open import open_storage
 from tests.repository.crash.memory_files import MemoryFiles
@@ -77,7 +77,7 @@ def test_a_range_past_the_end_is_an_error_and_not_missing(
     storage: Storage, offset_bytes: int, length_bytes: int
 ) -> None:
     storage.put_if_absent(NAME, b"0123456789")
-    with pytest.raises(StorageError, match="ends at byte 1") as error:
+    with pytest.raises(ObjectCutOffError, match="ends at byte 1") as error:
         storage.get_range(NAME, offset_bytes, length_bytes)
     assert not isinstance(error.value, ObjectMissingError)
 

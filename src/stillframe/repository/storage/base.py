@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
-from stillframe.errors import StillframeError
+from stillframe.errors import CorruptInputError, StillframeError
 
 _PART = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 _MAX_PARTS = 4
@@ -24,6 +24,12 @@ class StorageError(StillframeError):
 
 class ObjectMissingError(StorageError):
     """The storage answered, and the object is not there."""
+
+
+class ObjectCutOffError(StorageError):
+    """The storage answered, and the object ends before the range that was asked for: it is damaged."""
+
+    exit_code = CorruptInputError.exit_code
 
 
 def is_name(text: str) -> bool:
@@ -66,7 +72,7 @@ class Storage(Protocol):
         """
 
     def get_range(self, name: str, offset_bytes: int, length_bytes: int) -> bytes:
-        """Exactly this range of an object; raises as ``get``, and StorageError if the object is shorter."""
+        """Exactly this range of an object; raises as ``get``, and ObjectCutOffError if it is shorter."""
 
     def size(self, name: str) -> int:
         """Length of an object in bytes; raises as ``get``."""

@@ -17,7 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from stillframe.errors import UsageError
-from stillframe.repository.storage.base import ObjectMissingError, StorageError, check_name, is_name
+from stillframe.repository.storage.base import (
+    ObjectCutOffError,
+    ObjectMissingError,
+    StorageError,
+    check_name,
+    is_name,
+)
 from stillframe.repository.storage.descriptors import OpenFiles
 from stillframe.repository.storage.durability import ROOT, Folders, folder_of
 from stillframe.repository.storage.failures import link_failure, storage_failure
@@ -210,9 +216,10 @@ class LocalStorage:
         while len(data) < length_bytes:
             missing = self._files.pread(handle, length_bytes - len(data), offset_bytes + len(data))
             if not missing:
-                raise StorageError(
+                raise ObjectCutOffError(
                     f"{self._location}: {name} ends at byte {offset_bytes + len(data)}, "
-                    f"but bytes {offset_bytes} to {offset_bytes + length_bytes} were expected"
+                    f"but bytes {offset_bytes} to {offset_bytes + length_bytes} were expected",
+                    hint="`stillframe repo check` tells all the damage, `stillframe repo repair` mends it.",
                 )
             data += missing
         return data
