@@ -62,7 +62,7 @@ def open_a_slot(storage: Storage, config: Config, secret: str) -> tuple[Slot, Bu
             return slot, slot.unlock(secret)
         except (WrongKeyError, DamagedError):
             continue
-    damaged = _damaged_slots(storage)
+    damaged = damaged_slots(storage)
     raise WrongKeyError(
         f"{storage.location}: the passphrase or recovery key is wrong"
         + (f", or its slot is one of those that are damaged: {', '.join(damaged)}" if damaged else ""),
@@ -70,7 +70,8 @@ def open_a_slot(storage: Storage, config: Config, secret: str) -> tuple[Slot, Bu
     )
 
 
-def _damaged_slots(storage: Storage) -> list[str]:
+def damaged_slots(storage: Storage) -> list[str]:
+    """Names of objects in the place of slots that are none: whose key it was, nobody can tell."""
     damaged = []
     for name in sorted(storage.list(SLOT_FOLDER)):
         try:

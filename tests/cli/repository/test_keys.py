@@ -277,6 +277,17 @@ def test_two_keys_at_once_are_refused(run: Run, tmp_path: Path) -> None:
     assert run("points", "--key-file", tmp_path / "a", "--passphrase-file", tmp_path / "b").code == 2
 
 
+def test_the_check_names_a_damaged_slot(run: Run, repository: Path) -> None:
+    assert run("repo", "key", "add", "--recovery").code == 0
+    slot = repository / "keys" / run("repo", "key", "list", "--json").json[-1]["slot"]
+    assert run("repo", "check").code == 0
+    slot.chmod(0o600)
+    slot.write_bytes(slot.read_bytes()[:-9])
+    checked = run("repo", "check")
+    assert checked.code == 1
+    assert f"keys/{slot.name}: is no key slot" in checked.out
+
+
 def test_a_damaged_slot_is_named_to_who_is_locked_out(run: Run, repository: Path) -> None:
     slots = sorted((repository / "keys").iterdir())
     for slot in slots:

@@ -19,7 +19,12 @@ from stillframe.repository.points import RecoveryPoint
 from stillframe.repository.repository import Repository
 from stillframe.repository.segments import Segment, decode_segment
 from stillframe.repository.storage.base import ObjectMissingError, StorageError
+from stillframe.repository.unlocking import damaged_slots
 
+_DAMAGED_SLOT = (
+    "is no key slot any more: a passphrase or recovery key opens nothing now. Copy it back from a mirror, "
+    "or make another with `stillframe repo key add` and delete it"
+)
 _MEND_INDEX = "mend it: stillframe repo repair --index"
 
 
@@ -28,9 +33,9 @@ def check(
 ) -> CheckReport:
     """Verify the repository; what is damaged is in the report, with the points, disks and ranges it touches.
 
-    Without ``read_data``: the log from its first entry, all segments, the presence and size of all packs, all
-    metadata packs byte by byte, and all trees. With it, every data pack is read, decrypted, decoded and
-    hashed as well.
+    Without ``read_data``: the log from its first entry, the form of the key slots, all segments, the presence
+    and size of all packs, all metadata packs byte by byte, and all trees. With it, every data pack is read,
+    decrypted, decoded and hashed as well.
 
     Raises:
         ReaderKeyNeededError: ``read_data``, and the credential can only write.
@@ -39,6 +44,8 @@ def check(
     report = CheckReport()
     repository.read_log()
     _check_log(repository, report)
+    for name in damaged_slots(repository.storage):
+        report.add(name, _DAMAGED_SLOT)
     view = _check_segments(repository, report)
     bad = _check_packs(repository, view.index, report, progress, read_data=read_data)
     repository.read_log()
