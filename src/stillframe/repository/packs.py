@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ TAG_BYTES = 16
 SEALED_BYTES = 80
 SALT_BYTES = 32
 ZERO_NONCE = bytes(12)
+_SLACK_BYTES = 2 << 20
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _SEAL_INFO = b"stillframe 1 pack key"
@@ -111,8 +113,8 @@ class PackBuilder:
         self._rows: list[PackRow] = []
         self._target_bytes = pack_bytes
         self._used_bytes = len(self._header) + len(sealed)
-        # Reserved at once, so that it never moves while it grows; untouched pages cost nothing.
-        self._buffer = bytearray(pack_bytes + (1 << 16))
+        # Reserved at once, so that it never moves while it grows; pages cost nothing before they are written.
+        self._buffer = mmap.mmap(-1, pack_bytes + _SLACK_BYTES)
         self._buffer[: self._used_bytes] = self._header + sealed
 
     @property
@@ -151,9 +153,15 @@ class PackBuilder:
         """The next so many bytes of the pack, to be filled."""
         start, end = self._used_bytes, self._used_bytes + length_bytes
         if end > len(self._buffer):
-            self._buffer.extend(bytes(end - len(self._buffer)))
+            self._grow(end)
         self._used_bytes = end
         return memoryview(self._buffer)[start:end]
+
+    def _grow(self, needed_bytes: int) -> None:
+        """The last blob or the directory needs more than was reserved."""
+        larger = mmap.mmap(-1, needed_bytes + _SLACK_BYTES)
+        larger[: self._used_bytes] = self._buffer[: self._used_bytes]
+        self._buffer = larger
 
     def seal(self) -> SealedPack:
         """Close the pack with its directory; the builder must not be used afterwards."""

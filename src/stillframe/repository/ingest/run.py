@@ -32,7 +32,9 @@ PACKS_PER_UPLOAD = 128
 """So many packs are made findable at once for a later run, should this one be killed."""
 
 _PACKS_WAITING = 1
-_MAX_WORKERS = 8
+_MAX_WORKERS = (
+    4  # each holds an open pack and its share of the buffers, 48 MiB: more would not fit in 400 MiB
+)
 
 
 class IngestRun:
