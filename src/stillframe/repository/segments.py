@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stillframe.repository.blobs import ID_BYTES, BytesLike
 from stillframe.repository.errors import DamagedError
-from stillframe.repository.idsearch import Ids, id_order, ids_array
+from stillframe.repository.idsearch import Ids, first_of_each, id_order, ids_array
 from stillframe.repository.keys import Bundle, Entropy, derive
 from stillframe.repository.packs import SALT_BYTES, ZERO_NONCE, StoredPack
 
@@ -125,22 +125,17 @@ def _column(segments: Sequence[Segment], name: str, kind: type[Any]) -> NDArray[
 
 
 def _merged_packs(tables: Sequence[PackTable]) -> tuple[PackTable, list[NDArray[np.uint32]]]:
-    numbers: dict[bytes, int] = {}
-    sizes: list[int] = []
-    kinds: list[int] = []
-    renumbered = []
-    for table in tables:
-        mapping = np.empty(len(table), np.uint32)
-        for index in range(len(table)):
-            pack_id = table.ids[index].tobytes()
-            if pack_id not in numbers:
-                numbers[pack_id] = len(numbers)
-                sizes.append(int(table.sizes_bytes[index]))
-                kinds.append(int(table.kinds[index]))
-            mapping[index] = numbers[pack_id]
-        renumbered.append(mapping)
-    merged = PackTable(ids_array(list(numbers)), np.array(sizes, np.uint64), np.array(kinds, np.uint8))
-    return merged, renumbered
+    """Each pack once, by id; and for each table, the new numbers of its packs."""
+    ids = np.concatenate([ids_array([]), *(table.ids for table in tables)])
+    sizes = np.concatenate([np.empty(0, np.uint64), *(table.sizes_bytes for table in tables)])
+    kinds = np.concatenate([np.empty(0, np.uint8), *(table.kinds for table in tables)])
+    order = id_order(ids)
+    is_first = first_of_each(ids[order])
+    numbers = np.empty(len(ids), np.uint32)
+    numbers[order] = np.cumsum(is_first) - 1
+    kept = order[is_first]
+    bounds = np.cumsum([len(table) for table in tables])[:-1]
+    return PackTable(ids[kept], sizes[kept], kinds[kept]), np.split(numbers, bounds) if tables else []
 
 
 def without_packs(segment: Segment, dropped: set[bytes]) -> Segment:
