@@ -17,6 +17,7 @@ from stillframe.repository.collection import collect
 from stillframe.repository.errors import DamagedError
 from stillframe.repository.points import PointDisk
 from stillframe.repository.repository import Repository
+from stillframe.repository.storage.base import StorageError
 from tests.disk.disks import read_file
 from tests.repository.backups import (
     back_up,
@@ -121,9 +122,8 @@ def test_a_damaged_block_leaves_no_file_and_says_what_is_wrong(
         del storage.objects[name]
     else:
         storage.objects[name] = data[:300] + (b"" if damage == "cut off" else b"!" + data[301:])
-    with pytest.raises(Exception, match=name.rpartition("/")[2][:16]) as caught:
+    with pytest.raises((DamagedError, StorageError), match=name):
         restore_disk(opened(repository), disk, tmp_path / "disk", format=format)
-    assert type(caught.value).__name__ in ("DamagedError", "StorageError")
     assert list(tmp_path.glob("disk*")) == []
 
 
