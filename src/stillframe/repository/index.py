@@ -14,7 +14,7 @@ from stillframe.repository.idsearch import Ids, find_rows, ids_array, prefixes_o
 from stillframe.repository.packs import PackKind, PackRow, pack_name
 from stillframe.repository.segments import Segment, merge
 
-_SMALL_ROWS = 1 << 16
+_SMALL_ROWS = 1 << 13
 """Segments below this are merged in memory, so that a look-up asks few tables."""
 
 
