@@ -20,6 +20,7 @@ from stillframe.repository.packs import (
     TRAILER,
     PackBuilder,
     PackKind,
+    PackMemory,
     SealedPack,
     pack_opener,
     parse_directory,
@@ -265,3 +266,17 @@ def test_hostile_headers_and_trailers_are_refused(middle: bytes, length: int, ki
     header = HEADER.pack(b"SFPACK01", kind, 0, 1, 80 if kind == 1 else 0, bytes(32))
     with pytest.raises(StillframeError):
         list(read_blobs("pack", header + middle + TRAILER.pack(length, b"SFPACKND"), BUNDLE))
+
+
+def test_a_buffer_that_served_another_pack_leaves_nothing_in_the_next() -> None:
+    memory = PackMemory()
+    first = PackBuilder(PackKind.METADATA, BUNDLE, 4096, seeded("first"), memory)
+    first.add(bytes(32), BlobType.NODE, Codec.PLAIN, b"\xff" * 9000, 9000)
+    memory.give_back(first.seal())
+
+    def second(given: PackMemory | None) -> bytes:
+        builder = PackBuilder(PackKind.METADATA, BUNDLE, 4096, seeded("second"), given)
+        builder.add(bytes(32), BlobType.NODE, Codec.PLAIN, b"x" * 100, 100)
+        return bytes(builder.seal().data)
+
+    assert second(memory) == second(None)

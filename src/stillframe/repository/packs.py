@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -79,6 +80,8 @@ class SealedPack:
 
     stored: StoredPack
     data: BytesLike
+    buffer: mmap.mmap | None = None
+    """What ``data`` lies in, for ``PackMemory``."""
 
     @property
     def object_name(self) -> str:
@@ -90,11 +93,36 @@ def pack_name(kind: PackKind, pack_id: bytes) -> str:
     return f"{kind.folder}/{name[:2]}/{name}"
 
 
+class PackMemory:
+    """Buffers of packs that were put, to be filled again: their pages need no mapping anew. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._free: deque[mmap.mmap] = deque()
+
+    def take(self, length_bytes: int) -> mmap.mmap:
+        """A buffer of at least this length; what it holds is left from another pack."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            return mmap.mmap(-1, length_bytes)
+        return buffer if len(buffer) >= length_bytes else mmap.mmap(-1, length_bytes)
+
+    def give_back(self, pack: SealedPack) -> None:
+        """Nobody reads the pack's bytes any more."""
+        if isinstance(pack.buffer, mmap.mmap):
+            self._free.append(pack.buffer)
+
+
 class PackBuilder:
     """Fills one pack. Not for several threads at once; each has its own."""
 
     def __init__(
-        self, kind: PackKind, bundle: Bundle, pack_bytes: int, entropy: Entropy = os.urandom
+        self,
+        kind: PackKind,
+        bundle: Bundle,
+        pack_bytes: int,
+        entropy: Entropy = os.urandom,
+        memory: PackMemory | None = None,
     ) -> None:
         keys = bundle.keys_of(bundle.epoch, "a new pack")
         self._kind = kind
@@ -114,7 +142,7 @@ class PackBuilder:
         self._target_bytes = pack_bytes
         self._used_bytes = len(self._header) + len(sealed)
         # Reserved at once, so that it never moves while it grows; pages cost nothing before they are written.
-        self._buffer = mmap.mmap(-1, pack_bytes + _SLACK_BYTES)
+        self._buffer = (memory or PackMemory()).take(pack_bytes + _SLACK_BYTES)
         self._buffer[: self._used_bytes] = self._header + sealed
 
     @property
@@ -175,7 +203,7 @@ class PackBuilder:
             room[:] = ending
         data = memoryview(self._buffer)[: self._used_bytes]
         stored = StoredPack(blake3(data).digest(), self._kind, len(data), tuple(self._rows))
-        return SealedPack(stored, data)
+        return SealedPack(stored, data, self._buffer)
 
 
 @dataclass(frozen=True, slots=True)

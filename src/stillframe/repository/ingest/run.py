@@ -22,7 +22,7 @@ from stillframe.repository.ingest.store import BlobStore, Claims, Packer
 from stillframe.repository.ingest.worker import Result, Worker
 from stillframe.repository.nodes import NodeEntry, encode_node
 from stillframe.repository.operations import drive
-from stillframe.repository.packs import PackKind, SealedPack
+from stillframe.repository.packs import PackKind, PackMemory, SealedPack
 from stillframe.repository.points import PointDisk, RecoveryPoint
 from stillframe.repository.repository import Repository
 from stillframe.repository.storage.base import StorageError
@@ -48,6 +48,7 @@ class IngestRun:
         self._draft = repository.draft()
         self._claims = Claims()
         self._compressor = Compressor(compression_level(repository.config.compression))
+        self._memory = PackMemory()
         self._stages = Stages()
         self._packs: queue.Queue[SealedPack | None] = queue.Queue(_PACKS_WAITING)
         self._finished = False
@@ -163,7 +164,8 @@ class IngestRun:
         return Worker(knowledge.ids, store, counters), packer.flush
 
     def _packer(self, kind: PackKind, counters: Statistics) -> Packer:
-        return Packer(kind, self._repository.knowledge, self._compressor, self._ship, counters)
+        knowledge = self._repository.knowledge
+        return Packer(kind, knowledge, self._compressor, self._ship, counters, self._memory)
 
     def _ship(self, pack: SealedPack) -> None:
         self._stages.put(self._packs, pack)
@@ -174,6 +176,7 @@ class IngestRun:
         while (pack := self._stages.get(self._packs)) is not None:
             with counters.timed("write_s"):
                 drive(self._draft.put_pack(pack), self._repository.storage)
+            self._memory.give_back(pack)
             written += 1
             if written % PACKS_PER_UPLOAD == 0:
                 self._repository.commit_upload(self._draft, self._machine)

@@ -10,7 +10,7 @@ from stillframe.repository.draft import Draft
 from stillframe.repository.errors import DamagedError
 from stillframe.repository.ingest.statistics import Statistics
 from stillframe.repository.knowledge import Knowledge
-from stillframe.repository.packs import PackBuilder, PackKind, SealedPack
+from stillframe.repository.packs import PackBuilder, PackKind, PackMemory, SealedPack
 
 Ship = Callable[[SealedPack], None]
 """Takes a finished pack; may wait, which is how a slow storage slows the run down."""
@@ -42,8 +42,15 @@ class Packer:
     """Packs new blobs of one kind of pack. Belongs to one thread."""
 
     def __init__(
-        self, kind: PackKind, knowledge: Knowledge, compressor: Compressor, ship: Ship, counters: Statistics
+        self,
+        kind: PackKind,
+        knowledge: Knowledge,
+        compressor: Compressor,
+        ship: Ship,
+        counters: Statistics,
+        memory: PackMemory,
     ) -> None:
+        self._memory = memory
         self._kind = kind
         self._knowledge = knowledge
         self._ids: IdKeys = knowledge.ids
@@ -57,7 +64,11 @@ class Packer:
         if self._builder is None:
             config = self._knowledge.config
             self._builder = PackBuilder(
-                self._kind, self._knowledge.bundle, config.pack_bytes, self._knowledge.entropy
+                self._kind,
+                self._knowledge.bundle,
+                config.pack_bytes,
+                self._knowledge.entropy,
+                self._memory,
             )
         with self._counters.timed("compress_s"):
             codec, coded = self._compressor.encode(data)
